@@ -1,0 +1,129 @@
+"""Clusters, their agents, and what agents say of themselves."""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import Field
+
+from streamspace_common.contracts.base import Contract, Message, Timestamp
+from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.ids import ClusterIdText, SessionIdText
+
+
+class Presence(StrEnum):
+    ONLINE = "online"
+    DEGRADED = "degraded"
+    OFFLINE = "offline"
+    DRAINING = "draining"
+
+
+class Capacity(Contract):
+    """What an agent's cluster can hold; CPU in cores, memory in bytes."""
+
+    max_sessions: int = Field(ge=0)
+    cpu: float = Field(ge=0)
+    memory: int = Field(ge=0)
+
+
+class Heartbeat(Message):
+    """Sent every five seconds on `hb.<cluster>.<instance>`."""
+
+    TYPE: ClassVar[str] = "agent.heartbeat.v1"
+    cluster_id: ClusterIdText
+    instance: str
+    runtime: RuntimeKind
+    version: str
+    contract_version: int = 1
+    sent_at: Timestamp
+    capacity: Capacity
+    running_sessions: int = Field(ge=0)
+    busy_commands: int = Field(default=0, ge=0)
+    draining: bool = False
+    labels: dict[str, str] = Field(default_factory=dict)
+    architecture: str | None = None
+    trouble: str | None = Field(default=None, description="Set when degraded, in words.")
+
+
+class ResourceState(StrEnum):
+    """A session's resource as its runtime sees it."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    HIBERNATED = "hibernated"
+    DEAD = "dead"
+
+
+class ResourceReport(Contract):
+    session_id: SessionIdText
+    generation: int
+    state: ResourceState
+
+
+class Inventory(Message):
+    """All sessions an agent holds, sent on `hb.<cluster>.<instance>`.
+
+    Sent on connect and every minute. `busy` names sessions a command is working on
+    right now, which the reconciler leaves alone.
+    """
+
+    TYPE: ClassVar[str] = "agent.inventory.v1"
+    cluster_id: ClusterIdText
+    instance: str
+    sent_at: Timestamp
+    resources: tuple[ResourceReport, ...]
+    busy: tuple[SessionIdText, ...] = ()
+
+
+class Cluster(Contract):
+    """A cluster as the API shows it."""
+
+    id: ClusterIdText
+    name: str
+    presence: Presence
+    runtime: RuntimeKind | None = None
+    version: str | None = None
+    capacity: Capacity | None = None
+    running_sessions: int = 0
+    reserved_sessions: int = 0
+    waiting_commands: int = Field(
+        default=0, description="Commands no agent of the cluster has taken yet."
+    )
+    oldest_waiting_command_at: Timestamp | None = None
+    agents: int = 0
+    labels: dict[str, str] = Field(default_factory=dict)
+    last_seen_at: Timestamp | None = None
+    trouble: str | None = None
+    created_at: Timestamp
+    version_number: int = Field(default=1, ge=1)
+
+
+class Enrolment(Contract):
+    """All an agent needs to join: kept by the operator as one file, mode 0600."""
+
+    cluster_id: ClusterIdText
+    nats_urls: tuple[str, ...]
+    credentials: str = Field(description="A NATS .creds document. Secret.")
+    tunnel_url: str = Field(description="Base address the agent dials tunnels back to.")
+
+
+class OpenTunnel(Message):
+    """Request on `rpc.<cluster>.open_tunnel`: reach a session and dial back.
+
+    The agent connects to the session first, so a dead session is a clean error
+    before any tunnel exists, then opens a WebSocket to `dial_url` with the header
+    `Authorization: Bearer <secret>`.
+    """
+
+    TYPE: ClassVar[str] = "tunnel.open.v1"
+    tunnel_id: str
+    secret: str = Field(repr=False)
+    dial_url: str
+    session_id: SessionIdText
+    port: int
+    deadline: Timestamp
+
+
+class TunnelOpened(Message):
+    TYPE: ClassVar[str] = "tunnel.opened.v1"
+    tunnel_id: str
+    instance: str

@@ -1,0 +1,109 @@
+"""What each credential may publish and subscribe on the bus: least rights, as data.
+
+Whoever mints a NATS credential reads it from here. Every client also receives on
+its own inbox prefix only, so that no client can listen to another one's answers.
+"""
+
+from dataclasses import dataclass
+
+from streamspace_common.contracts.ids import ClusterId
+from streamspace_common.contracts.streams import COMMANDS, EVENTS, SESSION_EVENTS, agent_durable
+
+
+@dataclass(frozen=True)
+class Permissions:
+    """Allow-lists; `inbox` is the prefix the client must use for its inboxes."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    inbox: str
+    responses: int = 1
+    """How many replies it may send to each request it receives."""
+
+
+_READ_EVENTS = (
+    "$JS.API.INFO",
+    f"$JS.API.STREAM.INFO.{EVENTS.name}",
+    f"$JS.API.CONSUMER.CREATE.{EVENTS.name}.>",
+    f"$JS.API.CONSUMER.INFO.{EVENTS.name}.*",
+    f"$JS.API.CONSUMER.DELETE.{EVENTS.name}.*",
+    f"$JS.API.STREAM.MSG.GET.{EVENTS.name}",
+    f"$JS.API.DIRECT.GET.{EVENTS.name}.>",
+    f"$JS.API.DIRECT.GET.{EVENTS.name}",
+    # Flow control of an ordered consumer.
+    "$JS.FC.>",
+)
+
+
+def _service(name: str, publish: tuple[str, ...], subscribe: tuple[str, ...] = ()) -> Permissions:
+    inbox = f"_INBOX_{name}"
+    return Permissions(
+        publish=publish,
+        subscribe=(f"{inbox}.>", "$SRV.>", *subscribe),
+        inbox=inbox,
+    )
+
+
+def _calls(*services: str) -> tuple[str, ...]:
+    return tuple(f"svc.{service}.*" for service in services)
+
+
+SERVICES: dict[str, Permissions] = {
+    "gateway": _service(
+        "gateway",
+        publish=(*_calls("auth", "session", "catalog"), *_READ_EVENTS),
+    ),
+    "auth": _service(
+        "auth",
+        publish=("evt.core.user.*.*", "evt.core.cluster.*.enrolled"),
+        subscribe=("svc.auth.*",),
+    ),
+    "session": _service(
+        "session",
+        publish=(
+            # The session service provisions the streams and the clusters' durables.
+            "$JS.API.>",
+            f"$JS.ACK.{EVENTS.name}.{SESSION_EVENTS.name}.>",
+            f"$JS.ACK.*.*.{EVENTS.name}.{SESSION_EVENTS.name}.>",
+            "cmd.*.*",
+            "dlq.*.*",
+            "evt.core.session.*.*",
+            "evt.core.cluster.*.presence_changed",
+        ),
+        subscribe=("svc.session.*", "hb.*.*"),
+    ),
+    "catalog-sync": _service(
+        "catalog-sync",
+        publish=("evt.core.template.*.*", "evt.core.catalog.*.*"),
+        subscribe=("svc.catalog.*",),
+    ),
+    "vnc-proxy": _service(
+        "vnc-proxy",
+        publish=(
+            "svc.session.redeem_ticket",
+            "svc.session.check_admission",
+            "rpc.*.open_tunnel",
+            "evt.core.session.*.activity",
+            # To cut a stream when its session ends.
+            *_READ_EVENTS,
+        ),
+    ),
+}
+
+
+def agent(cluster: ClusterId) -> Permissions:
+    """An agent's rights: its own commands, events, heartbeats and requests; no streams."""
+    durable = agent_durable(cluster).name
+    return Permissions(
+        publish=(
+            f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS.name}.{durable}",
+            f"$JS.API.CONSUMER.INFO.{COMMANDS.name}.{durable}",
+            f"$JS.ACK.{COMMANDS.name}.{durable}.>",
+            # The acknowledgement subject newer servers announce.
+            f"$JS.ACK.*.*.{COMMANDS.name}.{durable}.>",
+            f"evt.{cluster}.session.*.*",
+            f"hb.{cluster}.*",
+        ),
+        subscribe=(f"_INBOX_{cluster}.>", f"rpc.{cluster}.>"),
+        inbox=f"_INBOX_{cluster}",
+    )

@@ -1,0 +1,162 @@
+"""Sessions: their states, and what is asked of them."""
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from streamspace_common.contracts.base import Contract, Timestamp
+from streamspace_common.contracts.catalog import Protocol, ResourceAmounts, TemplateManifest
+from streamspace_common.contracts.identity import Actor
+from streamspace_common.contracts.ids import (
+    ClusterIdText,
+    CommandIdText,
+    SessionIdText,
+    TemplateIdText,
+    UserIdText,
+)
+
+
+class SessionState(StrEnum):
+    """Where a session is, as far as the control plane knows."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    HIBERNATING = "hibernating"
+    HIBERNATED = "hibernated"
+    WAKING = "waking"
+    TERMINATING = "terminating"
+    TERMINATED = "terminated"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing runs any more and nothing will; such sessions use no quota."""
+        return self in {SessionState.TERMINATED, SessionState.FAILED}
+
+
+class DesiredState(StrEnum):
+    RUNNING = "running"
+    HIBERNATED = "hibernated"
+    TERMINATED = "terminated"
+
+
+class Phase(StrEnum):
+    """Steps of a start, in order; a runtime reports those it has."""
+
+    SCHEDULED = "scheduled"
+    PULLING = "pulling"
+    CREATED = "created"
+    STARTED = "started"
+    READY = "ready"
+
+
+class PhaseTiming(Contract):
+    """When a start reached a phase, counted from the moment the agent began it."""
+
+    phase: Phase
+    elapsed_ms: float = Field(ge=0)
+    message: str | None = None
+
+
+class Reason(StrEnum):
+    """Why a session is in the state it is in; stable codes for people and programs."""
+
+    USER = "user"
+    START_FAILED = "start-failed"
+    WAKE_FAILED = "wake-failed"
+    HIBERNATE_FAILED = "hibernate-failed"
+    STOP_FAILED = "stop-failed"
+    DESKTOP_DIED = "desktop-died"
+    MISSING_PROGRAM = "missing-program"
+    NO_SPACE = "no-space"
+    UNSUPPORTED_TEMPLATE = "unsupported-template"
+    DEADLINE_EXCEEDED = "deadline-exceeded"
+    CLUSTER_OFFLINE = "cluster-offline"
+    LOST = "lost"
+    IDLE = "idle"
+    MAX_DURATION = "max-duration"
+
+
+class ViewerRole(StrEnum):
+    CONTROL = "control"
+    VIEW = "view"
+
+
+class Owner(Contract):
+    user_id: UserIdText
+    username: str
+
+
+class SessionSpec(Contract):
+    """All an agent needs to start a session; it reads templates from nowhere else."""
+
+    session_id: SessionIdText
+    owner: Owner
+    template_id: TemplateIdText
+    template_digest: str
+    template_manifest: TemplateManifest
+    resources: ResourceAmounts
+    persistent_home: bool = True
+    home: str = Field(description="Name of the user's home: the owner's slug and id digits.")
+    env: dict[str, str] = Field(default_factory=dict)
+
+
+class Session(Contract):
+    """A session as API and events show it."""
+
+    id: SessionIdText
+    owner: Owner
+    template_id: TemplateIdText
+    template_name: str
+    template_display_name: str
+    template_digest: str
+    cluster_id: ClusterIdText | None
+    state: SessionState
+    desired: DesiredState
+    reason: Reason | None = None
+    message: str | None = Field(default=None, description="The reason in words, with what to do.")
+    generation: int = Field(ge=1)
+    protocol: Protocol
+    resources: ResourceAmounts
+    persistent_home: bool = True
+    phases: tuple[PhaseTiming, ...] = ()
+    idle_timeout: int | None = Field(default=None, description="Seconds; null for never.")
+    max_duration: int | None = Field(default=None, description="Seconds; null for no limit.")
+    created_at: Timestamp
+    updated_at: Timestamp
+    started_at: Timestamp | None = None
+    terminated_at: Timestamp | None = None
+    deadline: Timestamp | None = Field(
+        default=None, description="When the current ...ing state ends at the latest."
+    )
+    last_activity_at: Timestamp | None = None
+    version: int = Field(ge=1)
+
+
+class SessionCommandState(StrEnum):
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    ACKNOWLEDGED = "acknowledged"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+
+
+class SessionCommand(Contract):
+    """One command's life."""
+
+    id: CommandIdText
+    session_id: SessionIdText
+    generation: int
+    action: str
+    state: SessionCommandState
+    attempt: int = 1
+    actor: Actor
+    error: str | None = None
+    created_at: Timestamp
+    acknowledged_at: Timestamp | None = None
+    completed_at: Timestamp | None = None
+    deadline: Timestamp
