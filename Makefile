@@ -1,0 +1,91 @@
+# Everything a person does with this repository. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+BOOTSTRAP := python3 libs/embedded/bootstrap.py
+PACKAGES := libs/common libs/embedded services/gateway services/auth services/session services/catalog-sync services/agent services/vnc-proxy
+WORKERS ?= 2
+
+##@ Run
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: ## Set up what is missing and run StreamSpace on this machine
+	@$(BOOTSTRAP) run
+	@exec $(BIN)/streamspace-embedded up
+
+.PHONY: down
+down: ## Stop a StreamSpace that runs in another terminal
+	@$(BIN)/streamspace-embedded down
+
+.PHONY: setup
+setup: ## Install everything for development, and nothing more
+	@$(BOOTSTRAP) develop
+
+##@ Check
+
+.PHONY: check
+check: setup lint types arch drift web-check ## Lint, types, architecture, generated files
+
+.PHONY: lint
+lint: ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+.PHONY: types
+types: ## mypy, strict
+	@$(BIN)/mypy
+
+.PHONY: arch
+arch: ## Who may import whom
+	@$(BIN)/lint-imports
+
+.PHONY: drift
+drift: ## Generated files are current
+	@$(BIN)/python -m streamspace_common.protogen --check
+	@$(BIN)/python -m streamspace_gateway.openapi --check docs/reference/openapi.json
+
+.PHONY: web-check
+web-check: ## The web app: eslint, types, unit tests, generated client
+	@cd services/web && npm run --silent lint && npm run --silent typecheck && npm run --silent api:check && npm test --silent
+
+##@ Test
+
+.PHONY: test
+test: setup ## Run every test that this machine can run
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(T)
+
+.PHONY: bench
+bench: setup ## Measure, with the peers in the same run
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+##@ Change
+
+.PHONY: fmt
+fmt: ## Format the Python code
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format -q .
+
+.PHONY: proto
+proto: ## Write proto/ from the contracts
+	@$(BIN)/python -m streamspace_common.protogen
+
+.PHONY: openapi
+openapi: ## Write the OpenAPI document and the web app's client
+	@$(BIN)/python -m streamspace_gateway.openapi docs/reference/openapi.json
+	@cd services/web && npm run --silent api
+
+.PHONY: constraints
+constraints: ## Lock the versions that are installed now
+	@(echo '# Exact versions of everything that is installed, without any index address.'; echo '# Made by `make constraints`.'; $(BIN)/uv pip freeze --python $(BIN)/python --exclude-editable | grep -v -e '^-e' -e '^uv==' -e ' @ ') > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+.PHONY: clean
+clean: ## Remove what was built; data under .streamspace/ stays
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis services/web/dist test-results
