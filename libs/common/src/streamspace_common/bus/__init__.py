@@ -1,0 +1,49 @@
+"""The message bus: NATS core, JetStream and micro services behind our own words.
+
+No other package imports `nats`. Start with `Bus` (connection.py) and `PullLoop`
+(consume.py); `provision` makes streams and durables, `credentials` mints who may do
+what.
+"""
+
+from streamspace_common.bus.connection import Bus
+from streamspace_common.bus.consume import Delivery, PullLoop, Reject, Retry, RetryPolicy
+from streamspace_common.bus.errors import (
+    ApiError,
+    BusError,
+    BusUnavailableError,
+    MessageTooLargeError,
+    NobodyAnswersError,
+    ProvisioningError,
+    WrongLastSequenceError,
+)
+from streamspace_common.bus.inspection import ConsumerLag
+from streamspace_common.bus.provision import ensure_durable, provision
+from streamspace_common.bus.publishing import Stored
+from streamspace_common.bus.requests import Served
+from streamspace_common.bus.subscriptions import CoreMessage, Subscription
+from streamspace_common.bus.tail import StartAt, StreamMessage
+
+__all__ = [
+    "ApiError",
+    "Bus",
+    "BusError",
+    "BusUnavailableError",
+    "ConsumerLag",
+    "CoreMessage",
+    "Delivery",
+    "MessageTooLargeError",
+    "NobodyAnswersError",
+    "ProvisioningError",
+    "PullLoop",
+    "Reject",
+    "Retry",
+    "RetryPolicy",
+    "Served",
+    "StartAt",
+    "Stored",
+    "StreamMessage",
+    "Subscription",
+    "WrongLastSequenceError",
+    "ensure_durable",
+    "provision",
+]

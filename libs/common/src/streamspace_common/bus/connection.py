@@ -1,0 +1,237 @@
+"""`Bus`: what a service sees of NATS.
+
+A facade over one supervised connection: publish, ask, answer, subscribe, and read
+streams. Consuming a durable is `PullLoop` (consume.py); making streams and durables
+is `provision` (provision.py).
+"""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from streamspace_common.bus import inspection, publishing, requests
+from streamspace_common.bus.envelope import core_headers, event_headers
+from streamspace_common.bus.inspection import ConsumerLag
+from streamspace_common.bus.link import PING_INTERVAL, Link
+from streamspace_common.bus.publishing import Stored
+from streamspace_common.bus.requests import Served
+from streamspace_common.bus.subscriptions import CoreHandler, Subscription
+from streamspace_common.bus.tail import StartAt, StreamMessage, tail
+from streamspace_common.contracts.base import Contract, Message
+from streamspace_common.contracts.events import Event
+from streamspace_common.contracts.ids import ClusterId, SessionId
+from streamspace_common.contracts.requests import ClusterMethod, Method, Reply, Request
+from streamspace_common.contracts.streams import COMMANDS
+from streamspace_common.contracts.subjects import command as command_subject
+
+Handlers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
+ClusterHandlers = Mapping[ClusterMethod[Any, Any], Callable[[Any], Awaitable[Contract]]]
+
+
+class Bus:
+    """One connection of one service; shared by everything in its process."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        """For the other modules of this package."""
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        credentials: Path | None = None,
+        inbox: str = "_INBOX",
+        on_closed: Callable[[], None] | None = None,
+        ping_interval: int = PING_INTERVAL,
+    ) -> Self:
+        """Connect, waiting for the server as long as it takes.
+
+        Args:
+            url: one server, or several of a cluster separated by commas.
+            name: shown in the server's monitoring, for instance `session/host-1`.
+            credentials: a `.creds` file; it is read again at each reconnect.
+            inbox: prefix of this client's inboxes: `Permissions.inbox` of its role.
+            on_closed: called when the client gave up for good; end the process then.
+            ping_interval: seconds between checks that the server still answers.
+        """
+        return cls(
+            await Link.open(
+                url,
+                name=name,
+                credentials=credentials,
+                inbox=inbox,
+                on_closed=on_closed,
+                ping_interval=ping_interval,
+            )
+        )
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server is reachable at this moment (readiness)."""
+        return self.link.connected
+
+    async def drain(self) -> None:
+        """Finish what was received, send what is left, and close."""
+        await self.link.drain()
+
+    async def close(self) -> None:
+        await self.link.close()
+
+    # Publishing.
+
+    async def publish_event(
+        self, event: Event, *, source: str, trace: str | None = None, timeout: float = 5.0
+    ) -> Stored:
+        """Store an event; `source` is CloudEvents' `source`, for instance `agent/lab`.
+
+        Raises:
+            BusUnavailableError: not stored, or not known to be; publish it again with
+                the same id.
+            MessageTooLargeError: it never will be.
+        """
+        return await self.publish(
+            event.subject,
+            event.to_json(),
+            event_headers(event, source=source, trace=trace),
+            timeout=timeout,
+        )
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str],
+        *,
+        expected_last_subject_sequence: int | None = None,
+        timeout: float = 5.0,
+    ) -> Stored:
+        """Store one message in whichever stream takes `subject`.
+
+        Args:
+            subject: a subject of `contracts.subjects`.
+            payload: the message's JSON.
+            headers: see `envelope`; `Nats-Msg-Id` makes a retry harmless.
+            expected_last_subject_sequence: refuse when the subject's newest message is
+                another one; 0 stands for none at all.
+            timeout: seconds, waiting for a connection included.
+
+        Raises:
+            WrongLastSequenceError: the expectation does not hold.
+            BusUnavailableError: not stored, or not known to be.
+            MessageTooLargeError: larger than the stream or the server takes.
+            ApiError: the stream refuses it for another reason.
+        """
+        return await publishing.store(
+            self.link,
+            subject,
+            payload,
+            headers,
+            expected_last_subject_sequence=expected_last_subject_sequence,
+            timeout=timeout,
+        )
+
+    async def publish_core(self, subject: str, message: Message) -> None:
+        """Send to whoever listens right now; nothing is stored.
+
+        Raises:
+            BusUnavailableError: there is no connection.
+        """
+        await self.link.publish(subject, message.to_json(), headers=core_headers(message))
+
+    # Requests.
+
+    async def call(
+        self, method: Method[Request, Reply], request: Request, *, timeout: float = 5.0
+    ) -> Reply:
+        """Ask a service; `timeout` in seconds.
+
+        Raises:
+            ProblemError: what the service raised, or `service-unavailable` (with
+                `retry_after`) when nobody answers.
+        """
+        return await requests.call(
+            self.link, method.subject, request, method.reply, timeout=timeout
+        )
+
+    async def call_cluster(
+        self,
+        method: ClusterMethod[Request, Reply],
+        cluster: ClusterId,
+        request: Request,
+        *,
+        timeout: float = 10.0,
+    ) -> Reply:
+        """Ask any live agent of a cluster; raises as `call` does."""
+        return await requests.call(
+            self.link, method.subject(cluster), request, method.reply, timeout=timeout
+        )
+
+    async def serve(self, name: str, handlers: Handlers, *, concurrency: int = 64) -> Served:
+        """Answer a service's methods, sharing the work with its other replicas.
+
+        A request that does not validate is answered with `invalid-request`, a
+        `ProblemError` with its problem, and any other exception with `internal` and
+        the id it was logged under.
+        """
+        served = Served(self.link, name, concurrency)
+        await served.start(
+            {m.name: (m.subject, m.request, handler) for m, handler in handlers.items()}
+        )
+        return served
+
+    async def serve_cluster(
+        self, cluster: ClusterId, handlers: ClusterHandlers, *, concurrency: int = 64
+    ) -> Served:
+        """Answer requests to a cluster's agents; any one of its replicas gets each."""
+        served = Served(self.link, f"agent-{cluster}", concurrency)
+        await served.start(
+            {m.name: (m.subject(cluster), m.request, handler) for m, handler in handlers.items()}
+        )
+        return served
+
+    async def subscribe(
+        self, subject: str, handler: CoreHandler, *, queue: str = "", pending_limit: int = 8192
+    ) -> Subscription:
+        """Hear core messages, one after the other.
+
+        More than `pending_limit` waiting messages are dropped with a warning. With a
+        `queue`, each message goes to one member of the group only.
+        """
+        subscription = Subscription(self.link, subject, handler)
+        await subscription.start(queue, pending_limit)
+        return subscription
+
+    # Streams.
+
+    def tail(
+        self, stream: str, filters: Sequence[str], *, start: StartAt
+    ) -> AsyncGenerator[StreamMessage]:
+        """Read a stream in order, without gaps, through server restarts; never ends.
+
+        Close it when leaving early: `async with contextlib.aclosing(bus.tail(...))`.
+        """
+        return tail(self.link, stream, filters, start)
+
+    async def last_sequence(self, stream: str) -> int:
+        """Sequence of the stream's newest message; 0 when it never held one."""
+        return await inspection.last_sequence(self.link, stream)
+
+    async def consumer_lag(self, stream: str, durable: str) -> ConsumerLag:
+        """How far a durable is.
+
+        Raises:
+            ApiError: with `is_missing` when there is no such durable.
+        """
+        return await inspection.consumer_lag(self.link, stream, durable)
+
+    async def newest_command(self, cluster: ClusterId, session: SessionId) -> StreamMessage | None:
+        """The command a session's agent has to obey, while the stream holds one."""
+        return await inspection.newest(self.link, COMMANDS.name, command_subject(cluster, session))
+
+    async def purge_commands(self, cluster: ClusterId, session: SessionId) -> int:
+        """Forget a session's command; returns how many there were (0 or 1)."""
+        return await inspection.purge_subject(
+            self.link, COMMANDS.name, command_subject(cluster, session)
+        )

@@ -1,0 +1,330 @@
+"""One supervised connection to NATS; the only place that handles the vendor's client.
+
+The client reconnects by itself for ever, with growing jittered pauses, so a server
+restart needs nothing from anybody. What it does not survive is a fatal `-ERR`
+(expired or revoked credentials, too many connections): then it closes for good and
+`on_closed` is called, so that a supervisor ends the process and a fresh one begins.
+
+While disconnected nothing is buffered on purpose: `request` waits for the connection
+first and gives up with `BusUnavailableError`, so that no request is carried out long
+after its caller has gone. A request whose answer can no longer come, because the
+connection broke, fails at once instead of waiting for its timeout (the vendor's own
+`request` does not), which is why replies are matched here.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+import structlog
+from nats import errors as nats_errors
+from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
+
+from streamspace_common.bus.errors import (
+    ApiError,
+    BusUnavailableError,
+    ConnectionLostError,
+    MessageTooLargeError,
+    NobodyAnswersError,
+)
+
+log = structlog.get_logger(__name__)
+
+Reconnected = Callable[[], None]
+PING_INTERVAL = 15
+"""Seconds; a server that hangs without closing is noticed after about 2.7 of them."""
+_LONGEST_PAUSE = 4.0
+_REMIND_EVERY = 30.0
+_MAX_PENDING = 8 * 1024 * 1024
+_NO_RESPONDERS = "503"
+
+
+def _pause(failed_tries: int) -> float:
+    """Seconds before the next try: jittered, so that clients do not come back in step."""
+    return random.uniform(0.02, min(_LONGEST_PAUSE, 0.2 * 2 ** min(failed_tries, 10)))
+
+
+def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server | None, float]:
+    server = min(servers, key=lambda candidate: candidate.reconnects)
+    return server, _pause(server.reconnects)
+
+
+class Link:
+    """A connection, what watches it, and requests over it."""
+
+    def __init__(self, name: str, on_closed: Callable[[], None] | None) -> None:
+        self.name = name
+        self.client = Client()
+        self._on_closed = on_closed
+        self._connected = asyncio.Event()
+        self._ever_connected = False
+        self._leaving = False
+        self._reconnected: dict[object, Reconnected] = {}
+        self._last_reminder = float("-inf")
+        self._replies = ""
+        self._tokens = count()
+        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        name: str,
+        credentials: Path | None,
+        inbox: str,
+        on_closed: Callable[[], None] | None,
+        ping_interval: int = PING_INTERVAL,
+    ) -> Self:
+        """Connect; tries for ever until the server is there.
+
+        `url` may name several servers of one cluster, separated by commas.
+        """
+        link = cls(name, on_closed)
+        try:
+            await link.client.connect(
+                [part.strip() for part in url.split(",")],
+                name=name,
+                error_cb=link._on_error,
+                disconnected_cb=link._on_disconnected,
+                reconnected_cb=link._on_reconnected,
+                closed_cb=link._on_client_closed,
+                lame_duck_mode_cb=link._on_lame_duck,
+                user_credentials=str(credentials) if credentials else None,
+                inbox_prefix=inbox,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=random.uniform(0.2, 1.0),  # type: ignore[arg-type]
+                reconnect_to_server_handler=_next_server,
+                connect_timeout=5,
+                ping_interval=ping_interval,
+                max_outstanding_pings=2,
+                drain_timeout=25,
+                pending_size=_MAX_PENDING,
+            )
+        except asyncio.CancelledError:
+            link._leaving = True
+            await link.client.close()
+            raise
+        link._replies = link.client.new_inbox()
+        await link.client.subscribe(f"{link._replies}.*", cb=link._on_reply)
+        link._ever_connected = True
+        link._connected.set()
+        log.info("bus.connected", server=link.server)
+        return link
+
+    @property
+    def connected(self) -> bool:
+        return self.client.is_connected
+
+    @property
+    def server(self) -> str:
+        """Host and port of the server in use, never its credentials."""
+        url = self.client.connected_url
+        return f"{url.hostname}:{url.port}" if url else "none"
+
+    def on_reconnected(self, callback: Reconnected) -> Callable[[], None]:
+        """Have `callback` called after each reconnect; returns what takes it back."""
+        key = object()
+        self._reconnected[key] = callback
+
+        def forget() -> None:
+            self._reconnected.pop(key, None)
+
+        return forget
+
+    async def wait_connected(self, timeout: float) -> None:
+        """Return as soon as there is a connection.
+
+        Raises:
+            BusUnavailableError: there was none within `timeout` seconds.
+        """
+        if self.client.is_connected:
+            return
+        if self.client.is_closed:
+            raise BusUnavailableError("the connection to NATS is closed")
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connected.wait()
+        except TimeoutError as error:
+            raise BusUnavailableError("NATS is not reachable right now") from error
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 5.0,
+        repeatable: bool = False,
+    ) -> Msg:
+        """Ask and wait for one answer, `timeout` seconds at most in all.
+
+        With `repeatable`, the request is sent again when the connection was lost before
+        the answer came: only for what does no harm when it is carried out twice.
+
+        Raises:
+            NobodyAnswersError: nobody listens on `subject`.
+            ConnectionLostError: the connection broke; it may have been carried out.
+            BusUnavailableError: no connection, or no answer in time.
+            MessageTooLargeError: the server would refuse the payload.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            await self.wait_connected(deadline - loop.time())
+            try:
+                return await self._request(subject, payload, headers, deadline)
+            except ConnectionLostError:
+                if not repeatable:
+                    raise
+
+    async def _request(
+        self, subject: str, payload: bytes, headers: Mapping[str, str] | None, deadline: float
+    ) -> Msg:
+        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        token = f"{next(self._tokens):x}"
+        self._waiting[token] = future
+        try:
+            await self.publish(subject, payload, reply=f"{self._replies}.{token}", headers=headers)
+            async with asyncio.timeout_at(deadline):
+                message = await future
+        except TimeoutError as error:
+            raise BusUnavailableError(f"no answer on {subject} in time") from error
+        finally:
+            del self._waiting[token]
+        if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
+            raise NobodyAnswersError(f"nobody answers on {subject}")
+        return message
+
+    async def _on_reply(self, message: Msg) -> None:
+        future = self._waiting.get(message.subject.rpartition(".")[2])
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    async def api(
+        self, subject: str, request: Mapping[str, Any] | None = None, *, timeout: float = 5.0
+    ) -> dict[str, Any]:
+        """Ask JetStream's own API, `subject` without its `$JS.API.` in front.
+
+        Plain JSON both ways: a newer server's fields are carried back as they came.
+
+        Raises:
+            ApiError: JetStream refused.
+            BusUnavailableError: nobody answered in time.
+        """
+        payload = json.dumps(request).encode() if request is not None else b""
+        answer = await self.request(f"$JS.API.{subject}", payload, timeout=timeout)
+        body: dict[str, Any] = json.loads(answer.data)
+        if error := body.get("error"):
+            raise ApiError(
+                subject,
+                int(error.get("code", 500)),
+                int(error.get("err_code", 0)),
+                str(error.get("description", "")),
+            )
+        return body
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        reply: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send without waiting for anybody.
+
+        Raises:
+            BusUnavailableError: there is no connection.
+            MessageTooLargeError: the server would refuse the payload.
+        """
+        if not self.client.is_connected:
+            raise BusUnavailableError("NATS is not reachable right now")
+        try:
+            await self.client.publish(
+                subject, payload, reply=reply, headers=dict(headers) if headers else None
+            )
+        except nats_errors.MaxPayloadError as error:
+            raise MessageTooLargeError(f"{len(payload)} bytes are too many for NATS") from error
+        except (nats_errors.Error, OSError) as error:
+            raise BusUnavailableError(f"{subject}: {error}") from error
+
+    async def flush(self) -> None:
+        """Return once the server has seen everything sent so far.
+
+        Raises:
+            BusUnavailableError: it does not answer.
+        """
+        try:
+            await self.client.flush()
+        except (nats_errors.Error, OSError) as error:
+            raise BusUnavailableError(str(error)) from error
+
+    async def drain(self) -> None:
+        """Let handlers finish what they have received, send the rest, and close."""
+        self._leaving = True
+        if self.client.is_closed:
+            return
+        try:
+            await self.client.drain()
+        except (nats_errors.Error, OSError):
+            await self.client.close()
+
+    async def close(self) -> None:
+        self._leaving = True
+        if not self.client.is_closed:
+            await self.client.close()
+
+    # What the client tells us.
+
+    async def _on_error(self, error: Exception) -> None:
+        if isinstance(error, nats_errors.SlowConsumerError):
+            log.warning("bus.messages_dropped", subject=error.subject)
+        elif "permissions violation" in str(error).lower():
+            log.error("bus.permission_denied", client=self.name, error=_words(error))
+        elif self._ever_connected and self.client.is_connected:
+            log.error("bus.error", error=_words(error), exc_info=error)
+        else:
+            self._remind(error)
+
+    def _remind(self, error: Exception) -> None:
+        """One line when the server is away, and one each half minute while it stays so."""
+        now = asyncio.get_running_loop().time()
+        if now - self._last_reminder >= _REMIND_EVERY:
+            self._last_reminder = now
+            log.warning("bus.waiting_for_server", error=_words(error), client=self.name)
+
+    async def _on_disconnected(self) -> None:
+        self._connected.clear()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConnectionLostError("the connection to NATS was lost"))
+        if not self._leaving:
+            log.warning("bus.disconnected", client=self.name)
+
+    async def _on_reconnected(self) -> None:
+        self._last_reminder = float("-inf")
+        self._connected.set()
+        log.info("bus.reconnected", server=self.server)
+        for callback in tuple(self._reconnected.values()):
+            callback()
+
+    async def _on_lame_duck(self) -> None:
+        log.warning("bus.server_is_leaving", server=self.server)
+
+    async def _on_client_closed(self) -> None:
+        self._connected.clear()
+        if self._leaving:
+            return
+        log.error("bus.closed", client=self.name, error=_words(self.client.last_error))
+        if self._on_closed is not None:
+            self._on_closed()
+
+
+def _words(error: Exception | None) -> str:
+    return (str(error) or type(error).__name__) if error else "unknown"

@@ -1,0 +1,257 @@
+"""Reading a stream in order and without gaps, as long as the reader likes.
+
+An ephemeral push consumer without acknowledgements delivers to an inbox of ours. Its
+own sequence numbers are consecutive, so a gap, a silence of three heartbeats, or a
+reconnect is noticed, and a new consumer then begins right after the last message
+that was handed out. Flow control requests stand in the same queue as the messages
+and are answered when the reader gets to them, so a slow reader slows its consumer
+instead of filling our memory.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import structlog
+from nats import errors as nats_errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from streamspace_common.bus.envelope import TYPE
+from streamspace_common.bus.errors import BusError, BusUnavailableError
+from streamspace_common.bus.link import Link
+
+log = structlog.get_logger(__name__)
+
+_HEARTBEAT = 1.0
+_SILENCE = 3 * _HEARTBEAT
+_LONGEST_PAUSE = 2.0
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class StreamMessage:
+    """One stored message; `type` is its `ce-type` header."""
+
+    subject: str
+    sequence: int
+    time: datetime
+    type: str
+    payload: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StartAt:
+    """Where reading begins; use one of the constructors."""
+
+    first: int | datetime | None
+
+    @classmethod
+    def new(cls) -> Self:
+        """Only what is stored after reading began."""
+        return cls(None)
+
+    @classmethod
+    def sequence(cls, number: int) -> Self:
+        """The message with this stream sequence, and all later ones."""
+        return cls(max(1, number))
+
+    @classmethod
+    def time(cls, moment: datetime) -> Self:
+        """What was stored at `moment` (aware) or later."""
+        return cls(moment)
+
+    @classmethod
+    def all(cls) -> Self:
+        """Everything the stream still holds."""
+        return cls(1)
+
+
+async def tail(
+    link: Link, stream: str, filters: Sequence[str], start: StartAt
+) -> AsyncGenerator[StreamMessage]:
+    """Read `stream` for ever; see `Bus.tail`."""
+    position = start.first
+    failures = 0
+    while True:
+        feed = _Feed(link, stream)
+        try:
+            await link.wait_connected(_SILENCE)
+            if position is None:
+                position = await _end(link, stream) + 1
+            await feed.open(filters, position)
+            failures = 0
+            while (message := await feed.next()) is not None:
+                position = message.sequence + 1
+                yield message
+        except BusError as error:
+            failures += 1
+            if failures in {1, 20}:
+                log.warning("bus.tail_waits", stream=stream, error=str(error))
+        finally:
+            await feed.close()
+        if failures:
+            await asyncio.sleep(random.uniform(0.05, min(_LONGEST_PAUSE, 0.1 * 2**failures)))
+
+
+async def _end(link: Link, stream: str) -> int:
+    info = await link.api(f"STREAM.INFO.{stream}")
+    return int(info["state"]["last_seq"])
+
+
+class _Feed:
+    """One consumer's life: what it delivers, until something is amiss."""
+
+    def __init__(self, link: Link, stream: str) -> None:
+        self._link = link
+        self._stream = stream
+        self._consumer = f"tail-{secrets.token_hex(8)}"
+        self._queue: asyncio.Queue[Msg | str | None] = asyncio.Queue()
+        self._subscription: Subscription | None = None
+        self._expected = 1
+        self._heard = 0.0
+        self._broken = False
+        self._forget: Callable[[], None] = _nothing
+
+    async def open(self, filters: Sequence[str], position: int | datetime) -> None:
+        loop = asyncio.get_running_loop()
+        self._forget = self._link.on_reconnected(lambda: self._break("reconnected"))
+        inbox = self._link.client.new_inbox()
+        try:
+            self._subscription = await self._link.client.subscribe(inbox, cb=self._on_message)
+        except (nats_errors.Error, OSError) as error:
+            raise BusUnavailableError(str(error)) from error
+        name = self._consumer
+        subject = f"CONSUMER.CREATE.{self._stream}.{name}"
+        if len(filters) == 1:
+            subject = f"{subject}.{filters[0]}"
+        self._heard = loop.time()
+        config = _consumer(name, inbox, filters, await self._within(position))
+        await self._link.api(subject, {"stream_name": self._stream, "config": config})
+        self._heard = loop.time()
+
+    async def _within(self, position: int | datetime) -> int | datetime:
+        """A position past the end (the stream was lost and made anew) is its end."""
+        if isinstance(position, datetime) or position == 1:
+            return position
+        end = await _end(self._link, self._stream)
+        if position <= end + 1:
+            return position
+        log.warning("bus.tail_past_the_end", stream=self._stream, wanted=position, end=end)
+        return end + 1
+
+    async def next(self) -> StreamMessage | None:
+        """The next message, or None when this feed can be trusted no longer."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._queue.empty():
+                if self._broken:
+                    return None
+                try:
+                    async with asyncio.timeout_at(self._heard + _SILENCE):
+                        item = await self._queue.get()
+                except TimeoutError:
+                    if loop.time() >= self._heard + _SILENCE:
+                        self._break("silent")
+                    continue
+            else:
+                item = self._queue.get_nowait()
+            if item is None:
+                return None
+            if isinstance(item, str):
+                await self._link.publish(item)
+                continue
+            return _read(item)
+
+    async def close(self) -> None:
+        self._forget()
+        self._broken = True
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or not self._link.client.is_connected:
+            return
+        try:
+            await subscription.unsubscribe()
+            # Nobody waits for the answer; without interest the consumer ends by itself.
+            await self._link.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._consumer}")
+        except (BusError, nats_errors.Error, OSError) as error:
+            log.debug("bus.tail_not_closed", error=str(error))
+
+    def _break(self, reason: str) -> None:
+        if not self._broken:
+            self._broken = True
+            log.debug("bus.tail_restarts", stream=self._stream, reason=reason)
+            self._queue.put_nowait(None)
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if self._broken:
+            return
+        headers = message.headers or {}
+        status = headers.get("Status")
+        if status is None or message.data:
+            if message.metadata.sequence.consumer != self._expected:
+                self._break("gap")
+                return
+            self._expected += 1
+            self._queue.put_nowait(message)
+        elif status != "100":
+            self._break(f"status {status}")
+        elif message.reply:
+            self._queue.put_nowait(message.reply)
+        else:
+            self._on_heartbeat(headers)
+
+    def _on_heartbeat(self, headers: Mapping[str, str]) -> None:
+        if int(headers.get("Nats-Last-Consumer", "0")) >= self._expected:
+            self._break("gap")
+        elif (stalled := headers.get("Nats-Consumer-Stalled")) and self._queue.empty():
+            self._queue.put_nowait(stalled)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _consumer(
+    name: str, inbox: str, filters: Sequence[str], position: int | datetime
+) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "name": name,
+        "deliver_subject": inbox,
+        "ack_policy": "none",
+        "max_deliver": 1,
+        "flow_control": True,
+        "idle_heartbeat": int(_HEARTBEAT * _SECOND),
+        "inactive_threshold": 30 * _SECOND,
+        "mem_storage": True,
+        "num_replicas": 1,
+        "replay_policy": "instant",
+    }
+    if isinstance(position, datetime):
+        config["deliver_policy"] = "by_start_time"
+        config["opt_start_time"] = position.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    else:
+        config["deliver_policy"] = "by_start_sequence"
+        config["opt_start_seq"] = position
+    if len(filters) == 1:
+        config["filter_subject"] = filters[0]
+    elif filters:
+        config["filter_subjects"] = list(filters)
+    return config
+
+
+def _read(message: Msg) -> StreamMessage:
+    metadata, headers = message.metadata, message.headers or {}
+    return StreamMessage(
+        subject=message.subject,
+        sequence=metadata.sequence.stream,
+        time=metadata.timestamp,
+        type=headers.get(TYPE, ""),
+        payload=message.data,
+        headers=headers,
+    )
