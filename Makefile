@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 BOOTSTRAP := python3 libs/embedded/bootstrap.py
 PACKAGES := libs/common libs/embedded services/gateway services/auth services/session services/catalog-sync services/agent services/vnc-proxy
 WORKERS ?= 2
+PORT ?= 8080
+STREAM_PORT ?= 8081
 
 ##@ Run
 
@@ -16,9 +18,9 @@ help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: ## Set up what is missing and run StreamSpace on this machine
+up: ## Set up what is missing and run StreamSpace on this machine (PORT=8080)
 	@$(BOOTSTRAP) run
-	@exec $(BIN)/streamspace-embedded up
+	@exec $(BIN)/streamspace-embedded up --port $(PORT) --stream-port $(STREAM_PORT)
 
 .PHONY: down
 down: ## Stop a StreamSpace that runs in another terminal

@@ -1,0 +1,93 @@
+"""Where everything of one installation is kept, and the ports it keeps using."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamspace_embedded.ports import free_port, is_free
+
+LOG_LIMIT = 20 * 1024 * 1024
+"""Bytes of one process's log; beyond it the older half of them goes to `<name>.log.1`."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The data folder, `.streamspace/` by default."""
+
+    data: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.data / "lock"
+
+    @property
+    def state(self) -> Path:
+        """What runs now: read by `down`, by tests and by people."""
+        return self.data / "run.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def secrets(self) -> Path:
+        return self.data / "secrets"
+
+    @property
+    def postgres(self) -> Path:
+        return self.data / "postgres"
+
+    @property
+    def nats(self) -> Path:
+        return self.data / "nats"
+
+    @property
+    def agent(self) -> Path:
+        return self.data / "agent"
+
+    @property
+    def catalogs(self) -> Path:
+        return self.data / "catalogs"
+
+    @property
+    def enrolment(self) -> Path:
+        return self.secrets / "agent-local.json"
+
+    @property
+    def admin_password(self) -> Path:
+        return self.secrets / "admin-password"
+
+    def credentials(self, service: str) -> Path:
+        return self.secrets / f"{service}.creds"
+
+    def log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def make(self) -> None:
+        """Create the folders; only this user may look inside."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        for folder in (self.logs, self.secrets, self.nats, self.agent, self.catalogs):
+            folder.mkdir(mode=0o700, exist_ok=True)
+
+    def inner_ports(self, *names: str) -> dict[str, int]:
+        """The servers' own ports: the same at each start, unless somebody took one.
+
+        Agents that were enrolled by hand know NATS' port, so it must not wander.
+        """
+        path = self.data / "ports.json"
+        kept: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        ports = {
+            name: kept[name] if name in kept and is_free(kept[name]) else free_port()
+            for name in names
+        }
+        path.write_text(json.dumps(ports, indent=2) + "\n")
+        return ports
+
+
+def trim_log(path: Path) -> None:
+    """Keep a log bounded; its writer appends, so the file may be cut under it."""
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        older = path.with_suffix(".log.1")
+        older.write_bytes(path.read_bytes())
+        with path.open("r+b") as log:
+            log.truncate(0)

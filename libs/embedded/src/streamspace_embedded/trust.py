@@ -1,0 +1,78 @@
+"""The secrets of one installation: made once, kept in files that only their owner reads."""
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamspace_common.bus import credentials
+from streamspace_common.contracts.permissions import SERVICES
+from streamspace_embedded.layout import Layout
+
+DATABASES = ("auth", "session", "catalog")
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What the launcher hands to the processes that need it."""
+
+    trust: credentials.Trust
+    database_passwords: dict[str, str]
+    auth_key: str
+    catalog_key: str
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that was never readable by others, not even for a moment."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def load(layout: Layout) -> Secrets:
+    """Read the installation's secrets, or make them."""
+    path = layout.secrets / "installation.json"
+    if not path.exists():
+        write_private(path, json.dumps(_new(), indent=2) + "\n")
+    kept = json.loads(path.read_text())
+    return Secrets(
+        trust=credentials.Trust.model_validate(kept["trust"]),
+        database_passwords=kept["databasePasswords"],
+        auth_key=kept["authKey"],
+        catalog_key=kept["catalogKey"],
+    )
+
+
+def _new() -> dict[str, object]:
+    return {
+        "trust": credentials.Trust.new().model_dump(by_alias=True),
+        "databasePasswords": {name: secrets.token_urlsafe(24) for name in DATABASES},
+        "authKey": _key(),
+        "catalogKey": _key(),
+    }
+
+
+def _key() -> str:
+    return base64.b64encode(os.urandom(32)).decode()
+
+
+def write_credentials(layout: Layout, known: Secrets, *, nats_port: int) -> Path:
+    """Write what the NATS server and the services read; gives the server's configuration.
+
+    Users are signed afresh at each start: their rights are those of this version.
+    """
+    for service in SERVICES:
+        text = credentials.service_credentials(known.trust.services, service)
+        write_private(layout.credentials(service), text)
+    write_private(layout.secrets / "agents.seed", known.trust.agents.signing_seed + "\n")
+    config = layout.nats / "nats.conf"
+    write_private(
+        config,
+        credentials.server_config(known.trust, port=nats_port, store_dir=layout.nats / "store"),
+    )
+    return config

@@ -1,0 +1,133 @@
+"""Which process gets which settings: pure, so that a glance shows who knows what."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from streamspace_embedded.layout import Layout
+from streamspace_embedded.trust import Secrets
+
+CLUSTER = "local"
+AGENT = f"agent-{CLUSTER}"
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where things listen on this machine."""
+
+    host: str
+    port: int
+    stream_port: int
+    nats_port: int
+    postgres_port: int
+    health_ports: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process: its Python module, and the settings nobody else is given."""
+
+    name: str
+    module: str
+    environment: dict[str, str]
+
+
+SERVICES_IN_ORDER = ("session", "auth", "catalog-sync", "gateway", "vnc-proxy")
+"""Session first: it makes the streams that the others publish to."""
+NAMES = (*SERVICES_IN_ORDER, AGENT)
+
+_ONLY_FOR_AUTH = ("STREAMSPACE_ADMIN_PASSWORD", "STREAMSPACE_AUTH_ADMIN_PASSWORD")
+
+
+def processes(
+    layout: Layout,
+    secrets: Secrets,
+    addresses: Addresses,
+    *,
+    web_root: Path | None,
+    outer: Mapping[str, str],
+) -> list[Process]:
+    """Every process with its environment.
+
+    `outer` is the launcher's own environment: a `STREAMSPACE_...` variable in it reaches
+    the services, so that any setting can be changed for a `make up`.
+    """
+    own = {
+        "session": {"DATABASE_URL": _database(secrets, addresses, "session")},
+        "auth": {
+            "DATABASE_URL": _database(secrets, addresses, "auth"),
+            "ENCRYPTION_KEY": secrets.auth_key,
+            "ADMIN_PASSWORD_FILE": str(layout.admin_password),
+            "ACCOUNT_SEED_FILE": str(layout.secrets / "agents.seed"),
+            "ACCOUNT_PUBLIC_KEY": secrets.trust.agents.account,
+            "ENROLMENT_TUNNEL_URL": f"ws://127.0.0.1:{addresses.stream_port}",
+            "FIRST_CLUSTER": CLUSTER,
+            "FIRST_CLUSTER_FILE": str(layout.enrolment),
+        },
+        "catalog-sync": {
+            "DATABASE_URL": _database(secrets, addresses, "catalog"),
+            "ENCRYPTION_KEY": secrets.catalog_key,
+            "DATA_DIR": str(layout.catalogs),
+        },
+        "gateway": {
+            "LISTEN_HOST": addresses.host,
+            "LISTEN_PORT": str(addresses.port),
+            "STREAM_PORT": str(addresses.stream_port),
+            **({"WEB_ROOT": str(web_root)} if web_root else {}),
+        },
+        "vnc-proxy": {
+            "LISTEN_HOST": addresses.host,
+            "LISTEN_PORT": str(addresses.stream_port),
+            "TUNNEL_URL": f"ws://127.0.0.1:{addresses.stream_port}",
+        },
+    }
+    found = [
+        Process(
+            name,
+            f"streamspace_{name.replace('-', '_')}.main",
+            _environment(
+                name,
+                {**own[name], "NATS_CREDENTIALS": str(layout.credentials(name))},
+                addresses,
+                outer,
+            ),
+        )
+        for name in SERVICES_IN_ORDER
+    ]
+    agent = {
+        "ENROLMENT_FILE": str(layout.enrolment),
+        "STATE_DIR": str(layout.agent),
+        # Ctrl-C ends everything; the next start brings the sessions back.
+        "ON_EXIT": "stop",
+    }
+    found.append(
+        Process(
+            AGENT, "streamspace_agent.main", _environment(AGENT, agent, addresses, outer, "AGENT")
+        )
+    )
+    return found
+
+
+def _environment(
+    name: str,
+    own: Mapping[str, str],
+    addresses: Addresses,
+    outer: Mapping[str, str],
+    prefix: str | None = None,
+) -> dict[str, str]:
+    prefix = f"STREAMSPACE_{prefix or name.upper().replace('-', '_')}_"
+    shared = {
+        variable: value
+        for variable, value in outer.items()
+        if name == "auth" or variable not in _ONLY_FOR_AUTH
+    }
+    shared["STREAMSPACE_NATS_URL"] = f"nats://127.0.0.1:{addresses.nats_port}"
+    shared[f"{prefix}HEALTH_PORT"] = str(addresses.health_ports[name])
+    for setting, value in own.items():
+        shared[f"{prefix}{setting}"] = value
+    return shared
+
+
+def _database(secrets: Secrets, addresses: Addresses, name: str) -> str:
+    password = secrets.database_passwords[name]
+    return f"postgresql://{name}:{password}@127.0.0.1:{addresses.postgres_port}/{name}"

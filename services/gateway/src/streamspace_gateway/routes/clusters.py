@@ -1,0 +1,55 @@
+"""Clusters: who is there, and how a new one joins."""
+
+from fastapi import APIRouter, Response
+
+from streamspace_common.contracts.clusters import Cluster, Enrolment
+from streamspace_common.contracts.ids import ClusterId, ClusterIdText
+from streamspace_common.contracts.requests import (
+    AuthMethods,
+    ClusterList,
+    EnrolCluster,
+    GetCluster,
+    ListClusters,
+    SessionMethods,
+)
+from streamspace_gateway.deps import AdminOnly, ClientAddress, OperatorOnly, StateDep
+from streamspace_gateway.routes.answers import problems
+from streamspace_gateway.routes.bodies import EnrolClusterBody
+
+router = APIRouter(tags=["clusters"])
+
+
+@router.get("/clusters", responses=problems(401, 403))
+async def list_clusters(user: OperatorOnly, state: StateDep) -> ClusterList:
+    """Clusters with their agents' presence and load."""
+    return await state.services.call(SessionMethods.LIST_CLUSTERS, ListClusters(principal=user))
+
+
+@router.get("/clusters/{cluster_id}", responses=problems(401, 403, 404))
+async def get_cluster(cluster_id: ClusterIdText, user: OperatorOnly, state: StateDep) -> Cluster:
+    return await state.services.call(
+        SessionMethods.GET_CLUSTER, GetCluster(principal=user, cluster_id=cluster_id)
+    )
+
+
+@router.post("/clusters", status_code=201, responses=problems(401, 403, 409))
+async def enrol_cluster(
+    body: EnrolClusterBody,
+    user: AdminOnly,
+    state: StateDep,
+    address: ClientAddress,
+    response: Response,
+) -> Enrolment:
+    """Enrol a cluster. The answer is the file its agent starts with, shown only now."""
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Location"] = f"/api/v1/clusters/{body.id}"
+    return await state.services.call(
+        AuthMethods.ENROL_CLUSTER,
+        EnrolCluster(
+            principal=user,
+            address=address,
+            cluster_id=ClusterId(body.id),
+            name=body.name,
+            replace=body.replace,
+        ),
+    )
