@@ -61,7 +61,7 @@ web-check: ## The web app: eslint, types, unit tests, generated client
 
 .PHONY: test
 test: setup ## Run every test that this machine can run
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(T)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(T)
 
 .PHONY: bench
 bench: setup ## Measure, with the peers in the same run

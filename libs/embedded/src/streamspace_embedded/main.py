@@ -108,7 +108,7 @@ class Launcher:
         health = f"http://127.0.0.1:{addresses.health_ports[process.name]}/readyz"
         return Program(
             process.name,
-            [sys.executable, "-m", process.module],
+            [str(Path(sys.executable).parent / process.command)],
             log=self._layout.log(process.name),
             probe=http_probe(health),
             environment=process.environment,

@@ -22,8 +22,8 @@ from streamspace_embedded.accounts import Account, unprivileged
 from streamspace_embedded.ports import LOOPBACK, free_port
 
 SUPERUSER: Final = "streamspace"
-FAST_AND_FORGETFUL: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""Settings for tests: the data need not survive the machine."""
+FAST_AND_FORGETFUL: Final = {"fsync": "off", "full_page_writes": "off"}
+"""Settings for tests: what is committed survives `kill`, but not the machine."""
 
 _START_TIMEOUT: Final = 30.0
 _STOP_TIMEOUT: Final = 10.0
@@ -133,8 +133,8 @@ class PostgresServer:
         for member in family:
             with _gone_is_fine():
                 member.kill()
-        psutil.wait_procs(family, timeout=_STOP_TIMEOUT)
         self._process.wait()
+        _wait_until_ended(family)
         self._process = None
 
     def restart(self) -> None:
@@ -156,6 +156,7 @@ class PostgresServer:
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24), encoding="ascii")
         account.own(self.data)
+        secret = _readable_by(account, password.read_bytes())
         done = subprocess.run(
             account.command(
                 [
@@ -169,12 +170,13 @@ class PostgresServer:
                     "--no-sync",
                 ]
             ),
-            input=password.read_bytes(),
+            stdin=secret,
             capture_output=True,
             check=False,
             cwd="/",
             env=_environment(),
         )
+        os.close(secret)
         if done.returncode != 0:
             raise PostgresError(f"initdb failed: {done.stderr.decode(errors='replace').strip()}")
 
@@ -222,20 +224,28 @@ class PostgresServer:
 
     def _end_leftover(self) -> None:
         """Stop a server that an earlier launcher, killed before it could, left on our data."""
+        left = self._leftover()
+        if left is None:
+            # The pid may be another program's by now; PostgreSQL would refuse to start.
+            (self.data / "postmaster.pid").unlink(missing_ok=True)
+            return
+        with _gone_is_fine():
+            left.send_signal(signal.SIGINT)
+        _wait_until_ended([left])
+        if _lives(left):
+            left.kill()
+            _wait_until_ended([left])
+
+    def _leftover(self) -> psutil.Process | None:
         lines = self._pid_file()
-        if not lines or not lines[0].lstrip("-").isdigit():
-            return
+        if not lines or not lines[0].isdigit():
+            return None
         try:
-            process = psutil.Process(abs(int(lines[0])))
-            if process.name() != "postgres" or str(self.data) not in process.cmdline():
-                return
-            process.send_signal(signal.SIGINT)
-            process.wait(_STOP_TIMEOUT)
+            process = psutil.Process(int(lines[0]))
+            ours = process.name() == "postgres" and str(self.data) in process.cmdline()
         except psutil.NoSuchProcess:
-            return
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(_STOP_TIMEOUT)
+            return None
+        return process if ours and _lives(process) else None
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
@@ -256,6 +266,16 @@ class PostgresServer:
         return " / ".join(lines[-5:]) or "it wrote no log"
 
 
+def _readable_by(account: Account, secret: bytes) -> int:
+    """A pipe that holds `secret` and that the account may open by name (`/dev/stdin`)."""
+    reading, writing = os.pipe()
+    if os.geteuid() == 0:
+        os.fchown(reading, account.uid, account.gid)
+    os.write(writing, secret)
+    os.close(writing)
+    return reading
+
+
 class _gone_is_fine:  # noqa: N801 - reads as a statement
     """Ignores that a process has ended already."""
 
@@ -272,6 +292,20 @@ def _family(pid: int) -> list[psutil.Process]:
         return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _wait_until_ended(processes: list[psutil.Process]) -> None:
+    """Zombies have ended too; who buries these orphans, and when, is not ours to know."""
+    deadline = time.monotonic() + _STOP_TIMEOUT
+    while time.monotonic() < deadline and any(_lives(process) for process in processes):
+        time.sleep(_POLL)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _environment() -> dict[str, str]:

@@ -25,10 +25,10 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Process:
-    """One process: its Python module, and the settings nobody else is given."""
+    """One process: its installed command, and the settings nobody else is given."""
 
     name: str
-    module: str
+    command: str
     environment: dict[str, str]
 
 
@@ -66,7 +66,7 @@ def processes(
         },
         "catalog-sync": {
             "DATABASE_URL": _database(secrets, addresses, "catalog"),
-            "ENCRYPTION_KEY": secrets.catalog_key,
+            "TOKEN_KEY": secrets.catalog_key,
             "DATA_DIR": str(layout.catalogs),
         },
         "gateway": {
@@ -84,7 +84,7 @@ def processes(
     found = [
         Process(
             name,
-            f"streamspace_{name.replace('-', '_')}.main",
+            f"streamspace-{name}",
             _environment(
                 name,
                 {**own[name], "NATS_CREDENTIALS": str(layout.credentials(name))},
@@ -101,9 +101,7 @@ def processes(
         "ON_EXIT": "stop",
     }
     found.append(
-        Process(
-            AGENT, "streamspace_agent.main", _environment(AGENT, agent, addresses, outer, "AGENT")
-        )
+        Process(AGENT, "streamspace-agent", _environment(AGENT, agent, addresses, outer, "AGENT"))
     )
     return found
 

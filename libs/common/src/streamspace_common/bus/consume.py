@@ -17,7 +17,7 @@ comes again. Handlers have to bear that.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -144,6 +144,8 @@ class PullLoop:
         self._queues: dict[str, deque[_Held]] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(concurrency)
+        self._accepting = False
         self._draining = False
         self._drained = asyncio.Event()
         self._puller: Puller | None = None
@@ -158,6 +160,7 @@ class PullLoop:
 
         A cancellation cancels the handlers; what they held is delivered again.
         """
+        self._accepting = True
         puller = self._puller = Puller(self._link, self._durable, self._arrived, self._wake.set)
         beat = asyncio.create_task(self._keep_alive(), name=f"keep-alive:{self._durable.name}")
         try:
@@ -165,9 +168,9 @@ class PullLoop:
                 self._wake.clear()
                 await puller.request(self._room())
                 await self._sleep_until(puller.next_look)
-            await puller.close()
             await self._drained.wait()
         finally:
+            self._accepting = False
             await puller.close()
             beat.cancel()
             await self._cancel_workers()
@@ -176,8 +179,10 @@ class PullLoop:
     async def drain(self, timeout: float) -> None:
         """Pull no more, let running handlers finish, cancel them after `timeout` seconds.
 
-        What was not begun or not finished is left as it is, to be delivered again.
+        What was not begun is handed back at once, for a replica to take; what was cut
+        short is left to be delivered again when its `ack_wait` is over.
         """
+        self._accepting = False
         self._draining = True
         self._wake.set()
         try:
@@ -212,18 +217,24 @@ class PullLoop:
             # Delivered again although we still hold it: beats were lost on the way.
             again.reply = message.reply
             return
+        if not self._accepting:
+            self._start(self._hand_back(message.reply))
+            return
         delivery = self._delivery(message)
         held = self._held[sequence] = _Held(delivery, message.reply)
         key = self._key_of(delivery)
         waiting = self._queues.get(key)
         if waiting is None:
             self._queues[key] = deque([held])
-            worker = asyncio.create_task(self._work(key), name=f"handle:{self._durable.name}:{key}")
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._start(self._work(key))
             return
         waiting.append(held)
         self._tell_newer(delivery)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        worker = asyncio.create_task(work, name=f"deliveries:{self._durable.name}")
+        self._workers.add(worker)
+        worker.add_done_callback(self._workers.discard)
 
     def _delivery(self, message: Msg) -> Delivery:
         metadata = message.metadata
@@ -259,18 +270,24 @@ class PullLoop:
     async def _work(self, key: str) -> None:
         queue = self._queues[key]
         try:
-            while queue and not self._draining:
-                held = queue.popleft()
-                try:
-                    with carried(held.delivery.headers):
-                        await self._settle(held, await self._outcome(held.delivery))
-                finally:
-                    del self._held[held.delivery.sequence]
+            while queue:
+                async with self._slots:
+                    await self._take(queue.popleft())
         finally:
             for left in queue:
                 del self._held[left.delivery.sequence]
             del self._queues[key]
             self._wake.set()
+
+    async def _take(self, held: _Held) -> None:
+        try:
+            if not self._accepting:
+                await self._hand_back(held.reply)
+                return
+            with carried(held.delivery.headers):
+                await self._settle(held, await self._outcome(held.delivery))
+        finally:
+            del self._held[held.delivery.sequence]
 
     async def _outcome(self, delivery: Delivery) -> bytes:
         """Run the handler; the settlement its end asks for, as the server wants it."""
@@ -324,6 +341,13 @@ class PullLoop:
         except BusError as error:
             # Not known to be settled: the server delivers it again, which handlers bear.
             log.warning("bus.not_settled", subject=held.delivery.subject, error=str(error))
+
+    async def _hand_back(self, reply: str) -> None:
+        """Say that somebody else should have it now."""
+        try:
+            await self._link.publish(reply, _NAK)
+        except BusError as error:
+            log.debug("bus.not_handed_back", error=str(error))
 
     async def _keep_alive(self) -> None:
         while True:

@@ -41,7 +41,12 @@ PING_INTERVAL = 15
 _LONGEST_PAUSE = 4.0
 _REMIND_EVERY = 30.0
 _MAX_PENDING = 8 * 1024 * 1024
+# Seconds; a caller that tries again at once must not keep the client from noticing.
+_NOTICE = 0.01
 _NO_RESPONDERS = "503"
+
+# What the client reports just before `disconnected_cb` says it again.
+_BROKEN = (OSError, nats_errors.UnexpectedEOF, nats_errors.StaleConnectionError)
 
 
 def _pause(failed_tries: int) -> float:
@@ -62,7 +67,6 @@ class Link:
         self.client = Client()
         self._on_closed = on_closed
         self._connected = asyncio.Event()
-        self._ever_connected = False
         self._leaving = False
         self._reconnected: dict[object, Reconnected] = {}
         self._last_reminder = float("-inf")
@@ -112,7 +116,6 @@ class Link:
             raise
         link._replies = link.client.new_inbox()
         await link.client.subscribe(f"{link._replies}.*", cb=link._on_reply)
-        link._ever_connected = True
         link._connected.set()
         log.info("bus.connected", server=link.server)
         return link
@@ -147,6 +150,8 @@ class Link:
             return
         if self.client.is_closed:
             raise BusUnavailableError("the connection to NATS is closed")
+        # The client knows before its callback tells.
+        self._connected.clear()
         try:
             async with asyncio.timeout(timeout):
                 await self._connected.wait()
@@ -180,7 +185,7 @@ class Link:
             try:
                 return await self._request(subject, payload, headers, deadline)
             except ConnectionLostError:
-                if not repeatable:
+                if not repeatable or loop.time() >= deadline:
                     raise
 
     async def _request(
@@ -244,6 +249,7 @@ class Link:
             MessageTooLargeError: the server would refuse the payload.
         """
         if not self.client.is_connected:
+            await asyncio.sleep(_NOTICE)
             raise BusUnavailableError("NATS is not reachable right now")
         try:
             await self.client.publish(
@@ -251,7 +257,11 @@ class Link:
             )
         except nats_errors.MaxPayloadError as error:
             raise MessageTooLargeError(f"{len(payload)} bytes are too many for NATS") from error
-        except (nats_errors.Error, OSError) as error:
+        except OSError as error:
+            await asyncio.sleep(_NOTICE)
+            raise ConnectionLostError(f"{subject}: {error}") from error
+        except nats_errors.Error as error:
+            await asyncio.sleep(_NOTICE)
             raise BusUnavailableError(f"{subject}: {error}") from error
 
     async def flush(self) -> None:
@@ -287,7 +297,9 @@ class Link:
             log.warning("bus.messages_dropped", subject=error.subject)
         elif "permissions violation" in str(error).lower():
             log.error("bus.permission_denied", client=self.name, error=_words(error))
-        elif self._ever_connected and self.client.is_connected:
+        elif isinstance(error, _BROKEN) and self.client.is_connected:
+            log.debug("bus.connection_broken", error=_words(error))
+        elif self.client.is_connected:
             log.error("bus.error", error=_words(error), exc_info=error)
         else:
             self._remind(error)

@@ -6,6 +6,8 @@ would lose messages. A difference the server refuses to update is an error that 
 person has to look at.
 """
 
+import asyncio
+import random
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -19,7 +21,7 @@ from streamspace_common.contracts.streams import SERVICE_DURABLES, STREAMS, Dura
 
 log = structlog.get_logger(__name__)
 
-_STREAM_EXISTS = 10058
+_CREATE_TRIES = 5
 _CONSUMER_MISSING = 10014
 _STREAM_MISSING = 10059
 
@@ -52,30 +54,40 @@ async def provision(
 async def ensure_stream(bus: Bus, stream: Stream, *, num_replicas: int = 1) -> None:
     """Create the stream, or change what differs; raises as `provision` does."""
     wanted = stream_config(stream, num_replicas=num_replicas)
-    current = await _stream(bus.link, stream.name)
     try:
-        if current is None:
-            await _create_stream(bus.link, wanted)
-            return
+        current = await _existing_or_created(bus.link, wanted)
         changes = _differences(current, wanted)
         if changes:
-            log.info("bus.stream_updated", stream=stream.name, changes=sorted(changes))
             await bus.link.api(f"STREAM.UPDATE.{stream.name}", {**current, **wanted})
+            log.info("bus.stream_updated", stream=stream.name, changes=sorted(changes))
     except ApiError as error:
         raise ProvisioningError(
             f"stream {stream.name} cannot be made as it should be: {error.description}"
         ) from error
 
 
-async def _create_stream(link: Link, wanted: Mapping[str, Any]) -> None:
-    try:
-        await link.api(f"STREAM.CREATE.{wanted['name']}", wanted)
-    except ApiError as error:
-        # Another replica, perhaps an older one, was first: the next start compares.
-        if error.error_code != _STREAM_EXISTS:
-            raise
-    else:
-        log.info("bus.stream_created", stream=wanted["name"])
+async def _existing_or_created(link: Link, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The stream's configuration, after making it where it is missing.
+
+    Replicas that start together race: to one of them the server says that the name is
+    taken, or that storage is short, for it counts the other's share twice meanwhile.
+    So a refusal counts only when the stream does not appear either.
+    """
+    name = wanted["name"]
+    for tries_left in reversed(range(_CREATE_TRIES)):
+        current = await _stream(link, name)
+        if current is not None:
+            return current
+        try:
+            created = await link.api(f"STREAM.CREATE.{name}", wanted)
+        except ApiError:
+            if not tries_left:
+                raise
+            await asyncio.sleep(random.uniform(0.05, 0.2))
+        else:
+            log.info("bus.stream_created", stream=name)
+            return dict(created["config"])
+    raise AssertionError("the last try returns or raises")
 
 
 async def ensure_durable(bus: Bus, durable: Durable) -> None:

@@ -52,11 +52,11 @@ async def store(
         raise NobodyAnswersError(f"no stream takes {subject}") from error
     body = json.loads(answer.data)
     if problem := body.get("error"):
-        raise _refusal(subject, expected_last_subject_sequence, problem, len(payload))
+        raise refusal(subject, expected_last_subject_sequence, problem, len(payload))
     return Stored(str(body["stream"]), int(body["seq"]), bool(body.get("duplicate", False)))
 
 
-def _refusal(
+def refusal(
     subject: str, expected: int | None, problem: Mapping[str, object], size: int
 ) -> Exception:
     code, error_code = int(str(problem.get("code", 500))), int(str(problem.get("err_code", 0)))

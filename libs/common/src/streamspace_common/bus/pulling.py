@@ -5,8 +5,9 @@ the requests are made here. Each names how many messages there is room for and l
 for half a minute; the server beats every two seconds while one is open. What a
 request did not deliver is told when it ends (`Nats-Pending-Messages`), so `outstanding`
 is always the number of messages that may still arrive unasked. After a reconnect, or
-when the beat stops, everything outstanding is written off and a fresh inbox is used,
-so that a late answer to an old request cannot overfill us.
+when the beat stops, everything outstanding is written off and asked for anew. Should
+an old request be answered after all, a few more messages arrive than there is room
+for, and none is lost.
 
 Only `CONSUMER.MSG.NEXT` of the one durable and our own inbox are needed, which is all
 that an agent may do.
@@ -61,12 +62,12 @@ class Puller:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}"
         self.outstanding = 0
         self._subscription: Subscription | None = None
-        self._inbox = ""
+        self._inbox = link.client.new_inbox()
+        self._epoch = 0
         self._heard = 0.0
         self._not_before = 0.0
         self._failures = 0
         self._closed = False
-        self._stale = False
         self._forget = link.on_reconnected(self._on_reconnected)
 
     @property
@@ -89,20 +90,28 @@ class Puller:
         if wanted <= 0 or (self.outstanding and wanted < room / 4):
             return
         try:
-            if self._stale or self._subscription is None:
-                await self._subscribe()
             await self._ask(wanted)
         except BusUnavailableError as error:
             self._failed(str(error))
 
     async def close(self) -> None:
-        """Ask no more; what is on its way is left to be delivered again."""
+        """Ask no more; on return everything that was on its way has arrived."""
+        if self._closed:
+            return
         self._closed = True
         self.outstanding = 0
         self._forget()
-        await self._unsubscribe()
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or self._link.client.is_closed:
+            return
+        try:
+            await subscription.drain()  # type: ignore[no-untyped-call]
+        except (nats_errors.Error, OSError) as error:
+            log.debug("bus.pull_not_drained", error=str(error))
 
     async def _ask(self, wanted: int) -> None:
+        if self._subscription is None:
+            await self._subscribe()
         order = {
             "batch": wanted,
             "expires": int(_EXPIRES * _SECOND),
@@ -111,41 +120,25 @@ class Puller:
         if not self.outstanding:
             self._heard = asyncio.get_running_loop().time()
         self.outstanding += wanted
-        await self._link.publish(self._subject, json.dumps(order).encode(), reply=self._inbox)
+        reply = f"{self._inbox}.{self._epoch}"
+        await self._link.publish(self._subject, json.dumps(order).encode(), reply=reply)
 
     async def _subscribe(self) -> None:
-        await self._unsubscribe()
-        self._stale, self.outstanding = False, 0
-        inbox = self._inbox = self._link.client.new_inbox()
-
-        async def on_message(message: Msg) -> None:
-            self._received(inbox, message)
-
         try:
-            self._subscription = await self._link.client.subscribe(inbox, cb=on_message)
+            self._subscription = await self._link.client.subscribe(
+                f"{self._inbox}.*", cb=self._on_arrival
+            )
         except (nats_errors.Error, OSError) as error:
             raise BusUnavailableError(str(error)) from error
 
-    async def _unsubscribe(self) -> None:
-        subscription, self._subscription = self._subscription, None
-        if subscription is None or self._link.client.is_closed:
-            return
-        try:
-            await subscription.unsubscribe()
-        except (nats_errors.Error, OSError) as error:
-            log.debug("bus.unsubscribe_failed", error=str(error))
-
-    def _received(self, inbox: str, message: Msg) -> None:
-        current = inbox == self._inbox and not self._stale
+    async def _on_arrival(self, message: Msg) -> None:
         headers = message.headers or {}
         status = headers.get("Status")
         if status is None or message.data:
-            if current:
-                self._answered()
-                self.outstanding = max(0, self.outstanding - 1)
-            if not self._closed:
-                self._on_message(message)
-        elif current:
+            self._answered()
+            self.outstanding = max(0, self.outstanding - 1)
+            self._on_message(message)
+        elif message.subject == f"{self._inbox}.{self._epoch}" and not self._closed:
             self._on_status(status, headers.get("Description", ""), headers)
 
     def _on_status(self, status: str, description: str, headers: dict[str, str]) -> None:
@@ -175,10 +168,13 @@ class Puller:
         if self._failures == 1:
             log.warning("bus.cannot_pull", durable=self._durable.name, reason=reason)
         pause = random.uniform(0.05, min(_LONGEST_PAUSE, 0.1 * 2 ** min(self._failures, 10)))
-        self._not_before = asyncio.get_running_loop().time() + pause
-        self._stale, self.outstanding = True, 0
-        self._wake()
+        self._write_off(asyncio.get_running_loop().time() + pause)
 
     def _on_reconnected(self) -> None:
-        self._stale, self.outstanding, self._not_before = True, 0, 0.0
+        self._write_off(0.0)
+
+    def _write_off(self, not_before: float) -> None:
+        self._epoch += 1
+        self._not_before = not_before
+        self.outstanding = 0
         self._wake()

@@ -180,8 +180,8 @@ class SessionActivity(_SessionEvent):
         ge=0,
         description="Since the last real input of any viewer; null for none yet.",
     )
-    bytes_to_viewers: int = Field(ge=0)
-    bytes_from_viewers: int = Field(ge=0)
+    bytes_to_viewers: int = Field(ge=0, description="Since this relay's previous report.")
+    bytes_from_viewers: int = Field(ge=0, description="Since this relay's previous report.")
 
 
 class TemplatePublished(CoreEvent):

@@ -8,6 +8,11 @@ from streamspace_common.contracts.base import Contract, Timestamp
 from streamspace_common.contracts.ids import UserId, UserIdText
 
 
+TOKEN_ISSUER = "streamspace"
+TOKEN_AUDIENCE = "streamspace-api"
+"""`iss` and `aud` of access tokens: auth writes them, every gateway asks for them."""
+
+
 class Role(StrEnum):
     ADMIN = "admin"
     OPERATOR = "operator"
@@ -20,6 +25,11 @@ class Principal(Contract):
     user_id: UserIdText
     username: str
     role: Role
+    sign_in: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Which sign-in the access token came from (its claim `sid`).",
+    )
 
     @property
     def sees_everything(self) -> bool:

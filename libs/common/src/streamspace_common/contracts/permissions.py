@@ -97,7 +97,6 @@ def agent(cluster: ClusterId) -> Permissions:
     return Permissions(
         publish=(
             f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS.name}.{durable}",
-            f"$JS.API.CONSUMER.INFO.{COMMANDS.name}.{durable}",
             f"$JS.ACK.{COMMANDS.name}.{durable}.>",
             # The acknowledgement subject newer servers announce.
             f"$JS.ACK.*.*.{COMMANDS.name}.{durable}.>",

@@ -144,7 +144,10 @@ class CreateUser(AuthenticatedRequest):
 
 
 class UpdateUser(AuthenticatedRequest):
-    """Fields left out stay; `if_version` refuses with `precondition-failed` when stale."""
+    """Fields left out (or null) stay, an empty text clears.
+
+    `if_version` refuses with `precondition-failed` when the user has changed since.
+    """
 
     user_id: UserIdText
     display_name: str | None = Field(default=None, max_length=255)
@@ -156,7 +159,10 @@ class UpdateUser(AuthenticatedRequest):
 
 
 class ChangePassword(AuthenticatedRequest):
-    """One's own password; the current one proves it is really you."""
+    """One's own password; the current one proves it is really you.
+
+    Every other sign-in ends; the one of `principal.sign_in` goes on.
+    """
 
     current_password: Secret = Field(min_length=1, max_length=1024)
     new_password: Secret = Field(min_length=10, max_length=1024)
@@ -264,6 +270,9 @@ class Admission(Contract):
     session_id: SessionIdText
     user_id: UserIdText
     username: str
+    owner_id: UserIdText | None = Field(
+        default=None, description="Whose session it is; null stands for the user's own."
+    )
     role: ViewerRole
     cluster_id: ClusterIdText
     protocol: Protocol
@@ -370,8 +379,11 @@ class CatalogRequest(AuthenticatedRequest):
 
 
 class SyncReport(Contract):
+    """By path; what would make it too large a message is left out, accepted files first."""
+
     catalog: Catalog
     files: tuple[FileReport, ...]
+    omitted: int = Field(default=0, ge=0, description="How many files were left out.")
 
 
 class CatalogMethods:

@@ -1,0 +1,134 @@
+"""Brings a service's database to the service's newest migration, at start-up.
+
+Migrations are the Alembic versions in `<package>/migrations/versions`; the
+environment they run in is shared (`store/alembic_env/env.py`). An advisory lock
+lets replicas start together: one migrates, the others wait and find it done. All
+pending migrations run in one transaction, so a failed one leaves nothing behind.
+"""
+
+import asyncio
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from streamspace_common.runtime.logging import get_logger
+from streamspace_common.runtime.supervisor import FatalError
+from streamspace_common.store.errors import translate
+
+log = get_logger(__name__)
+
+ATTEMPTS: Final = 120
+PAUSE: Final = 0.5
+"""Seconds between attempts: by default a minute in all, the time a database needs to start."""
+
+
+def alembic_config(package: str) -> Config:
+    """Alembic's configuration for the migrations inside `package`; also for `alembic` itself."""
+    config = Config()
+    environment = Path(str(files("streamspace_common.store").joinpath("alembic_env")))
+    versions = Path(str(files(package).joinpath("migrations", "versions")))
+    config.set_main_option("script_location", _escaped(environment))
+    config.set_main_option("version_locations", _escaped(versions))
+    config.set_main_option("path_separator", "newline")
+    return config
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("%", "%%")
+
+
+async def migrate(
+    url: str, package: str, *, attempts: int = ATTEMPTS, pause: float = PAUSE
+) -> None:
+    """Wait for PostgreSQL, then run what is pending of the package's migrations.
+
+    Raises:
+        FatalError: PostgreSQL did not come up in `attempts` tries `pause` seconds apart,
+            refuses us, or the database is newer than this program.
+    """
+    engine = create_async_engine(
+        make_url(url).set(drivername="postgresql+asyncpg"),
+        poolclass=NullPool,
+        connect_args={"timeout": 5.0, "server_settings": {"timezone": "UTC"}},
+    )
+    try:
+        connection = await _connected(engine.connect, attempts, pause)
+        try:
+            await _upgrade(connection, package)
+        finally:
+            await connection.close()
+    finally:
+        await engine.dispose()
+
+
+async def _connected(connect: Any, attempts: int, pause: float) -> AsyncConnection:
+    for attempt in range(1, attempts + 1):
+        try:
+            connection: AsyncConnection = await connect()
+        except (OSError, TimeoutError, asyncpg.PostgresError, DBAPIError) as error:
+            if not isinstance(error, OSError | TimeoutError) and translate(error) is None:
+                raise FatalError(f"PostgreSQL refuses the connection: {_reason(error)}") from error
+            if attempt == 1 or attempt % 10 == 0:
+                log.info("waiting for PostgreSQL", reason=_reason(error), attempt=attempt)
+            await asyncio.sleep(pause)
+        else:
+            return connection
+    raise FatalError(
+        f"PostgreSQL did not come up within {attempts * pause:.0f} s; check the database URL."
+    )
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return str(cause).partition("\n")[0] or type(cause).__name__
+
+
+async def _upgrade(connection: AsyncConnection, package: str) -> None:
+    # A lock of the session, since it has to outlive Alembic's transaction. The key is the
+    # package: two services that share a server, and by mistake a database, wait too.
+    key = {"key": f"streamspace:migrate:{package}"}
+    await connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:key, 0))"), key)
+    await connection.commit()
+    try:
+        await connection.run_sync(_run_alembic, package)
+        await connection.commit()
+    finally:
+        await connection.rollback()
+        await connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))"), key)
+        await connection.commit()
+
+
+def _run_alembic(connection: Connection, package: str) -> None:
+    config = alembic_config(package)
+    config.attributes["connection"] = connection
+    before = _revision(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if before is not None and before not in known:
+        raise FatalError(
+            f"The database is at migration {before}, which this version of {package} does not "
+            "know: it was migrated by a newer version. Run that one, or restore a backup."
+        )
+    command.upgrade(config, "head")
+    after = _revision(connection)
+    if after != before:
+        log.info("database migrated", package=package, before=before, after=after)
+
+
+def _revision(connection: Connection) -> str | None:
+    exists = connection.execute(text("SELECT to_regclass('alembic_version')")).scalar()
+    if exists is None:
+        return None
+    revision: str | None = connection.execute(
+        text("SELECT version_num FROM alembic_version")
+    ).scalar()
+    return revision

@@ -1,0 +1,1 @@
+"""HTTP parts every service shares: problems, health, metrics, the verified caller."""

@@ -1,0 +1,118 @@
+"""`make bench`: prints figures beside their bars; `--record` writes the reference page.
+
+Each section starts its own stack on loopback and ends it. Nothing here is asserted:
+the machine decides what a figure is worth.
+"""
+
+import argparse
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+from tests.bench import footprint, reads_and_writes, starts
+from tests.bench.load import Connections
+from tests.bench.report import Figure, machine, save, table
+from tests.support.stack import (
+    ADMIN_PASSWORD,
+    REPOSITORY,
+    Stack,
+    end,
+    launch,
+    sign_in,
+    wait_until_ready,
+)
+
+RESULTS = REPOSITORY / "test-results" / "bench"
+PAGE = REPOSITORY / "docs" / "reference" / "benchmarks.md"
+UNLIMITED = {
+    "STREAMSPACE_SESSION_QUOTA_SESSIONS": "100000",
+    "STREAMSPACE_SESSION_QUOTA_CPU": "1000000",
+    "STREAMSPACE_SESSION_QUOTA_MEMORY": "1000Ti",
+    "STREAMSPACE_AGENT_MAX_SESSIONS": "100000",
+    "STREAMSPACE_AGENT_CPU": "1000000",
+    "STREAMSPACE_AGENT_MEMORY": "1000Ti",
+    "STREAMSPACE_LOG_LEVEL": "WARNING",
+}
+NULL = {**UNLIMITED, "STREAMSPACE_AGENT_RUNTIME": "null"}
+
+
+@asynccontextmanager
+async def running(settings: dict[str, str]) -> AsyncIterator[tuple[Stack, Connections]]:
+    with tempfile.TemporaryDirectory(prefix="streamspace-bench-") as folder:
+        stack = launch(Path(folder) / "data", settings)
+        try:
+            await wait_until_ready(stack)
+            async with httpx2.AsyncClient(base_url=stack.url, trust_env=False) as client:
+                admin = await sign_in(client, "admin", ADMIN_PASSWORD)
+            connections = Connections(stack.url, admin.token)
+            yield stack, connections
+            await connections.close()
+        finally:
+            end(stack)
+
+
+def ledger(stack: Stack) -> Path:
+    return next(stack.data.rglob("ledger*.jsonl"))
+
+
+async def bench_idle() -> list[Figure]:
+    async with running({}) as (stack, _):
+        return await footprint.measure(stack.state()["processes"])
+
+
+async def bench_starts() -> list[Figure]:
+    async with running(NULL) as (stack, connections):
+        return [
+            *await starts.overhead(connections, ledger_soon(stack)),
+            *await starts.sustained(connections),
+            *await starts.burst(connections),
+        ]
+
+
+def ledger_soon(stack: Stack) -> Path:
+    """Where the null runtime's ledger is, or will be at its first effect."""
+    return stack.data / "agent" / "ledger.jsonl"
+
+
+async def bench_api() -> list[Figure]:
+    async with running(NULL) as (stack, connections):
+        return await reads_and_writes.measure(connections, stack.state()["processes"])
+
+
+async def bench_desktops() -> list[Figure]:
+    async with running(UNLIMITED) as (_, connections):
+        return await starts.cold(connections)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[], Awaitable[list[Figure]]]]] = {
+    "starts": ("Session starts, null runtime", bench_starts),
+    "desktops": ("Session starts, real desktops", bench_desktops),
+    "api": ("API", bench_api),
+    "idle": ("Idle footprint", bench_idle),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="section", help=", ".join(SECTIONS))
+    parser.add_argument("--record", action="store_true", help=f"write {PAGE.name}")
+    arguments = parser.parse_args()
+    tables = []
+    for name in arguments.sections or SECTIONS:
+        title, measure = SECTIONS[name]
+        figures = asyncio.run(measure())
+        save(RESULTS, name, figures)
+        tables.append(table(title, figures))
+        print(tables[-1], flush=True)
+    if arguments.record:
+        PAGE.write_text(
+            "# Benchmarks\n\nWritten by `make bench ARGS=--record`. The load generator shares the "
+            f"machine with what it measures.\n\nMachine: {machine()}.\n\n" + "\n".join(tables)
+        )
+
+
+if __name__ == "__main__":
+    main()
