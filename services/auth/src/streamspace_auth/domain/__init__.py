@@ -1,0 +1,1 @@
+"""The rules of identity, without any effect: accounts, failed logins, refresh-token families."""

@@ -1,0 +1,195 @@
+"""Builds the auth service and runs it."""
+
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pwdlib.hashers import HasherProtocol
+
+from streamspace_auth import first_start, housekeeping
+from streamspace_auth.domain.families import FamilyRules
+from streamspace_auth.domain.logins import FailureLimit
+from streamspace_auth.enrolment import NatsEnroller, read_issuer
+from streamspace_auth.handlers import methods
+from streamspace_auth.handlers.clusters import Clusters
+from streamspace_auth.handlers.credentials import CredentialCheck
+from streamspace_auth.handlers.signin import SignIn
+from streamspace_auth.handlers.users import Users
+from streamspace_auth.keyring import KeyRing
+from streamspace_auth.meters import LoginCounter
+from streamspace_auth.passwords import Argon2Passwords
+from streamspace_auth.sealing import Seal
+from streamspace_auth.settings import SERVICE, AuthSettings, decode_encryption_key
+from streamspace_auth.store import AuthStore
+from streamspace_auth.throttle import AddressThrottle
+from streamspace_auth.tokens import KeyRules
+from streamspace_common.bus import Bus
+from streamspace_common.bus.errors import BusUnavailableError
+from streamspace_common.contracts import permissions
+from streamspace_common.contracts.ids import ClusterId
+from streamspace_common.runtime import logging
+from streamspace_common.runtime.settings import load
+from streamspace_common.runtime.supervisor import FatalError, Supervisor, run_service
+from streamspace_common.store.engine import Database
+from streamspace_common.store.errors import StoreUnavailableError
+from streamspace_common.store.migrate import migrate
+from streamspace_common.store.outbox import OutboxRelay
+from streamspace_common.web import health as web_health
+from streamspace_common.web.health import Health
+
+PACKAGE = "streamspace_auth"
+CONCURRENCY = 512
+"""Requests in work at once. Many, since logins queue for the few hash threads, and must not
+keep quick requests (`refresh`, `jwks`) from their turn."""
+
+log = logging.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What runs, wired together but not started."""
+
+    store: AuthStore
+    passwords: Argon2Passwords
+    throttle: AddressThrottle
+    keys: KeyRing
+    enroller: NatsEnroller
+    sign_in: SignIn
+    users: Users
+    clusters: Clusters
+
+    def close(self) -> None:
+        self.passwords.close()
+        self.throttle.close()
+
+
+def build(
+    settings: AuthSettings, database: Database, *, hasher: HasherProtocol | None = None
+) -> Parts:
+    """Wire the service; `hasher` other than the recommended one is for tests.
+
+    Raises:
+        FatalError: the file with the account's seed is no good.
+    """
+    window = timedelta(seconds=settings.login_window)
+    enroller = NatsEnroller(
+        read_issuer(settings.account_seed_file, settings.account_public_key),
+        nats_urls=settings.enrolment_nats_urls or tuple(settings.nats_url.split(",")),
+        tunnel_url=settings.enrolment_tunnel_url,
+    )
+    store = AuthStore(database)
+    passwords = Argon2Passwords(threads=settings.hash_threads, hasher=hasher)
+    throttle = AddressThrottle(FailureLimit(settings.login_tries_per_address, window))
+    keys = KeyRing(
+        store,
+        Seal(decode_encryption_key(settings.encryption_key)),
+        KeyRules(
+            rotate_after=timedelta(seconds=settings.signing_key_lifetime),
+            token_lifetime=timedelta(seconds=settings.access_token_lifetime),
+        ),
+    )
+    credentials = CredentialCheck(
+        store,
+        passwords,
+        throttle,
+        limit=FailureLimit(settings.login_tries, window),
+        at_once=settings.hash_threads,
+    )
+    rules = FamilyRules(
+        sliding=timedelta(seconds=settings.refresh_token_lifetime),
+        absolute=timedelta(seconds=settings.sign_in_lifetime),
+    )
+    return Parts(
+        store=store,
+        passwords=passwords,
+        throttle=throttle,
+        keys=keys,
+        enroller=enroller,
+        sign_in=SignIn(store, credentials, keys, LoginCounter(), rules=rules),
+        users=Users(store, passwords, credentials),
+        clusters=Clusters(store, enroller),
+    )
+
+
+async def prepare(settings: AuthSettings, parts: Parts) -> None:
+    """Everything that has to be there before the first request."""
+    await parts.keys.refresh()
+    given = settings.admin_password
+    await first_start.ensure_admin(
+        parts.store,
+        parts.passwords,
+        password=given.get_secret_value() if given else None,
+        reveal=first_start.password_writer(settings.admin_password_file),
+    )
+    if settings.first_cluster is not None and settings.first_cluster_file is not None:
+        await first_start.ensure_first_cluster(
+            parts.store,
+            parts.enroller,
+            ClusterId(settings.first_cluster),
+            settings.first_cluster_file,
+        )
+
+
+async def run(settings: AuthSettings) -> None:
+    """Run until a signal."""
+    url = settings.database_url.get_secret_value()
+    await migrate(url, PACKAGE)
+    database = Database.connect(url, pool_size=settings.database_pool_size, application=SERVICE)
+    try:
+        parts = build(settings, database)
+        try:
+            await prepare(settings, parts)
+            await _serve(settings, database, parts)
+        finally:
+            parts.close()
+    except (StoreUnavailableError, BusUnavailableError) as error:
+        raise FatalError(f"Lost what it needs while starting: {error}. Start it again.") from error
+    finally:
+        await database.dispose()
+
+
+async def _serve(settings: AuthSettings, database: Database, parts: Parts) -> None:
+    supervisor = Supervisor(SERVICE, drain_timeout=settings.drain_timeout)
+    bus = await Bus.connect(
+        settings.nats_url,
+        name=f"{SERVICE}/{socket.gethostname()}",
+        credentials=settings.nats_credentials,
+        inbox=permissions.SERVICES[SERVICE].inbox,
+        on_closed=lambda: supervisor.fail("The connection to NATS was closed for good."),
+    )
+    relay = OutboxRelay(database, bus)
+    served = await bus.serve(
+        SERVICE, methods(parts.sign_in, parts.users, parts.clusters), concurrency=CONCURRENCY
+    )
+
+    async def bus_is_there() -> bool:
+        return bus.connected
+
+    health = Health()
+    health.add("database", database.ping)
+    health.add("bus", bus_is_there)
+    probes = await web_health.serve(
+        web_health.create_app(health, SERVICE), settings.health_host, settings.health_port
+    )
+
+    supervisor.spawn("outbox", relay.run)
+    supervisor.spawn("signing-keys", parts.keys.keep_fresh)
+    supervisor.spawn("housekeeping", lambda: housekeeping.keep_clean(parts.store))
+    supervisor.on_draining(health.drain)
+    # Events still in the outbox then are published by another replica, or at the next start.
+    supervisor.on_drain("requests", served.stop)
+    supervisor.on_drain("bus", bus.drain)
+    supervisor.on_drain("probes", probes.stop)
+    log.info("ready", health_port=probes.port)
+    await supervisor.run()
+
+
+def main() -> None:
+    """Console script `streamspace-auth`."""
+    settings = load(AuthSettings)
+    logging.configure(SERVICE, settings.log_level, settings.log_format)
+    run_service(lambda: run(settings))
+
+
+if __name__ == "__main__":
+    main()
