@@ -1,0 +1,63 @@
+"""The life of sessions: pure values and decisions, no clock, no database, no bus."""
+
+from streamspace_session.domain.creation import Asked, Reach, create, reach
+from streamspace_session.domain.machine import (
+    TRANSITIONS,
+    IllegalTransitionError,
+    Trigger,
+    allows,
+    next_state,
+)
+from streamspace_session.domain.messages import Message, command_message, home_name
+from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
+from streamspace_session.domain.reports import agent_actor, applies, observed, report
+from streamspace_session.domain.transitions import (
+    SYSTEM,
+    clean_up,
+    delete,
+    extend,
+    fail,
+    give_up_deletion,
+    hibernate,
+    lose_sight,
+    place,
+    reissue,
+    restart,
+    wake,
+)
+
+__all__ = [
+    "SYSTEM",
+    "TRANSITIONS",
+    "Action",
+    "Asked",
+    "Change",
+    "IllegalTransitionError",
+    "Message",
+    "Order",
+    "Reach",
+    "Timing",
+    "Tracked",
+    "Trigger",
+    "agent_actor",
+    "allows",
+    "applies",
+    "clean_up",
+    "command_message",
+    "create",
+    "delete",
+    "extend",
+    "fail",
+    "give_up_deletion",
+    "hibernate",
+    "home_name",
+    "lose_sight",
+    "next_state",
+    "observed",
+    "place",
+    "reach",
+    "reissue",
+    "report",
+    "restart",
+    "wake",
+]

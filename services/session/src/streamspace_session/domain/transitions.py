@@ -1,0 +1,422 @@
+"""What users and the control plane do to a session, as functions.
+
+Each takes a tracked session and returns the `Change`: what it became, with the
+events that tell of it and, where its newest command is new or tried again, a command
+to send. Nothing here waits, reads a clock or knows a database.
+
+Two rules hold throughout. A new command takes the next generation, so whatever the
+older one still causes is ignored. And a session that fails is sent a stop, so a
+failed session leaves nothing behind, even when its agent comes back days later.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from streamspace_common.contracts.catalog import Protocol
+from streamspace_common.contracts.events import SessionStateChanged
+from streamspace_common.contracts.identity import Actor, system_actor
+from streamspace_common.contracts.ids import ClusterId, new_command_id, new_message_id
+from streamspace_common.contracts.sessions import (
+    DesiredState,
+    Reason,
+    Session,
+    SessionCommandState,
+    SessionState,
+)
+from streamspace_session.domain.machine import Trigger, next_state
+from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
+
+SYSTEM = system_actor("session")
+
+
+def hibernate(
+    tracked: Tracked,
+    *,
+    actor: Actor,
+    cause: str | None = None,
+    now: datetime,
+    timing: Timing,
+    reason: Reason = Reason.USER,
+) -> Change:
+    """Stop what runs and keep the home.
+
+    Raises:
+        IllegalTransitionError: it is not running.
+    """
+    order = next_order(
+        tracked, Action.HIBERNATE, actor=actor, now=now, deadline=now + timing.command_life
+    )
+    return move(
+        tracked,
+        Trigger.HIBERNATE,
+        now=now,
+        timing=timing,
+        actor=actor,
+        cause=cause,
+        reason=reason,
+        order=order,
+        desired=DesiredState.HIBERNATED,
+    )
+
+
+def wake(
+    tracked: Tracked, *, actor: Actor, cause: str | None = None, now: datetime, timing: Timing
+) -> Change:
+    """Bring a hibernated session back.
+
+    Raises:
+        IllegalTransitionError: it is not hibernated.
+    """
+    order = next_order(
+        tracked, Action.WAKE, actor=actor, now=now, deadline=now + timing.command_life
+    )
+    return move(
+        tracked,
+        Trigger.WAKE,
+        now=now,
+        timing=timing,
+        actor=actor,
+        cause=cause,
+        reason=Reason.USER,
+        order=order,
+        desired=DesiredState.RUNNING,
+        phases=(),
+    )
+
+
+def delete(
+    tracked: Tracked,
+    *,
+    actor: Actor,
+    cause: str | None = None,
+    now: datetime,
+    timing: Timing,
+    delete_home: bool = False,
+    reason: Reason = Reason.USER,
+) -> Change:
+    """Remove the session; legal in every state, and nothing new where it is under way.
+
+    A session that no cluster was ever given ends at once: there is nobody to tell.
+    """
+    if tracked.state in {SessionState.TERMINATING, SessionState.TERMINATED}:
+        return Change(tracked, tracked)
+    if tracked.session.cluster_id is None:
+        return move(
+            tracked,
+            Trigger.DELETE_UNPLACED,
+            now=now,
+            timing=timing,
+            actor=actor,
+            cause=cause,
+            reason=reason,
+            order=settled(tracked.order, SessionCommandState.SUPERSEDED, now),
+            desired=DesiredState.TERMINATED,
+        )
+    order = next_order(
+        tracked,
+        Action.STOP,
+        actor=actor,
+        now=now,
+        deadline=now + timing.command_life,
+        delete_home=delete_home,
+    )
+    return move(
+        tracked,
+        Trigger.DELETE,
+        now=now,
+        timing=timing,
+        actor=actor,
+        cause=cause,
+        reason=reason,
+        order=order,
+        desired=DesiredState.TERMINATED,
+    )
+
+
+def place(
+    tracked: Tracked, cluster: ClusterId, protocol: Protocol, *, now: datetime, timing: Timing
+) -> Change:
+    """Give a waiting session to a cluster; its first command is sent now."""
+    deadline = now + timing.pending
+    session = tracked.session.model_copy(
+        update={
+            "cluster_id": cluster,
+            "protocol": protocol,
+            "deadline": deadline,
+            "updated_at": now,
+            "version": tracked.session.version + 1,
+        }
+    )
+    order = replace(tracked.order, issued_at=now, deadline=deadline)
+    return Change(tracked, replace(tracked, session=session, order=order))
+
+
+def fail(
+    tracked: Tracked,
+    reason: Reason,
+    message: str,
+    *,
+    actor: Actor = SYSTEM,
+    cause: str | None = None,
+    now: datetime,
+    timing: Timing,
+    order: Order | None = None,
+    clean_up: bool = True,
+) -> Change:
+    """End the session as failed.
+
+    `order` is the newest command as the failure leaves it, where it is not simply
+    failed. With `clean_up` a stop is sent, so that nothing half-started stays or
+    appears later.
+    """
+    ended = order or settled(tracked.order, SessionCommandState.FAILED, now, error=message)
+    order, replaced = ended, None
+    if clean_up and tracked.session.cluster_id is not None and ended.action is not Action.STOP:
+        replaced = ended
+        order = next_order(
+            tracked, Action.STOP, actor=SYSTEM, now=now, deadline=now + timing.command_life
+        )
+    return move(
+        tracked,
+        Trigger.FAILED,
+        now=now,
+        timing=timing,
+        actor=actor,
+        cause=cause,
+        reason=reason,
+        message=message,
+        order=order,
+        replaced=replaced,
+    )
+
+
+def clean_up(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+    """Send a stop for a session that has ended but of which something was found."""
+    order = next_order(
+        tracked, Action.STOP, actor=SYSTEM, now=now, deadline=now + timing.command_life
+    )
+    return _with_order(tracked, order, now=now)
+
+
+def lose_sight(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+    """Its cluster is silent: what becomes of it is not known until the agent is back."""
+    return move(
+        tracked,
+        Trigger.LOST_SIGHT,
+        now=now,
+        timing=timing,
+        actor=SYSTEM,
+        reason=Reason.CLUSTER_OFFLINE,
+        message=f"Cluster {tracked.session.cluster_id} has been silent; the session may well be "
+        "running. Its state is shown again when the cluster's agent returns.",
+    )
+
+
+def restart(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+    """Bring a session up again whose resources are missing."""
+    deadline = now + timing.starting
+    order = next_order(tracked, Action.START, actor=SYSTEM, now=now, deadline=deadline)
+    return move(
+        replace(tracked, restarts=tracked.restarts + 1),
+        Trigger.RESTART,
+        now=now,
+        timing=timing,
+        actor=SYSTEM,
+        reason=Reason.LOST,
+        message="The cluster no longer had the session, so it is started again.",
+        order=order,
+        phases=(),
+    )
+
+
+def reissue(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+    """Send the newest command again as a new attempt and give its state new time."""
+    limit = timing.limit(tracked.state)
+    state_deadline = None if limit is None else now + limit
+    short_lived = tracked.order.action is Action.START and state_deadline is not None
+    order = replace(
+        tracked.order,
+        attempt=tracked.order.attempt + 1,
+        state=SessionCommandState.PENDING,
+        issued_at=now,
+        deadline=state_deadline if short_lived and state_deadline else now + timing.command_life,
+    )
+    return _with_order(tracked, order, now=now, deadline=state_deadline)
+
+
+def renumber(tracked: Tracked, newer: int, *, now: datetime, timing: Timing) -> Change:
+    """Give the same order a generation above `newer`, which an agent has already seen.
+
+    Only a database restored from an older backup can fall behind its agents; without
+    this they would ignore its commands for ever.
+    """
+    behind = replace(tracked, session=tracked.session.model_copy(update={"generation": newer}))
+    order = next_order(
+        behind,
+        tracked.order.action,
+        actor=tracked.order.actor,
+        now=now,
+        deadline=now + (timing.limit(tracked.state) or timing.command_life),
+        delete_home=tracked.order.delete_home,
+    )
+    return _with_order(tracked, order, now=now, deadline=timing.deadline(tracked.state, now))
+
+
+def extend(tracked: Tracked, deadline: datetime, *, now: datetime) -> Change:
+    """Give the current state more time without doing anything else."""
+    return _with_order(tracked, tracked.order, now=now, deadline=deadline)
+
+
+def give_up_deletion(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+    """Count a deletion as done whose cluster is gone.
+
+    The stop stays in the command stream, and the inventory of a returning agent finds
+    whatever is left.
+    """
+    return move(
+        tracked,
+        Trigger.GIVEN_UP,
+        now=now,
+        timing=timing,
+        actor=SYSTEM,
+        reason=Reason.CLUSTER_OFFLINE,
+        message=f"Cluster {tracked.session.cluster_id} is offline; what is left of the session "
+        "is removed when its agent returns.",
+    )
+
+
+def next_order(
+    tracked: Tracked,
+    action: Action,
+    *,
+    actor: Actor,
+    now: datetime,
+    deadline: datetime,
+    delete_home: bool = False,
+) -> Order:
+    """A new command with the session's next generation."""
+    return Order(
+        id=new_command_id(),
+        session_id=tracked.session.id,
+        generation=tracked.session.generation + 1,
+        action=action,
+        actor=actor,
+        created_at=now,
+        issued_at=now,
+        deadline=deadline,
+        delete_home=delete_home,
+    )
+
+
+def settled(
+    order: Order, state: SessionCommandState, now: datetime, *, error: str | None = None
+) -> Order:
+    """The command at the end of its life; one that has ended before stays as it was."""
+    if not order.is_open:
+        return order
+    return replace(order, state=state, completed_at=now, error=error)
+
+
+def move(
+    tracked: Tracked,
+    trigger: Trigger,
+    *,
+    now: datetime,
+    timing: Timing,
+    actor: Actor,
+    cause: str | None = None,
+    reason: Reason | None = None,
+    message: str | None = None,
+    order: Order | None = None,
+    replaced: Order | None = None,
+    **fields: Any,
+) -> Change:
+    """Follow the table; tell of it when the state is another one than before.
+
+    Raises:
+        IllegalTransitionError: the table has no such pair.
+    """
+    state = next_state(tracked.state, trigger)
+    order = order or tracked.order
+    if state is tracked.state:
+        return _with_order(tracked, order, now=now, replaced=replaced, **fields)
+    updates = {
+        **fields,
+        **_on_entering(state, tracked.session, now),
+        "state": state,
+        "reason": reason,
+        "message": message,
+        "deadline": timing.deadline(state, now),
+        "generation": order.generation,
+        "updated_at": now,
+        "version": tracked.session.version + 1,
+    }
+    session = tracked.session.model_copy(update=updates)
+    after = replace(tracked, session=session, order=order, since=now)
+    told = SessionStateChanged(
+        id=str(new_message_id()),
+        at=now,
+        actor=actor,
+        cause=cause,
+        session_id=session.id,
+        owner_id=session.owner.user_id,
+        from_state=tracked.state,
+        to_state=state,
+        desired=session.desired,
+        reason=reason,
+        message=message,
+        generation=session.generation,
+        command_id=order.id,
+        session=session,
+    )
+    return Change(tracked, after, (told,), replaced or _replaced(tracked.order, order, now))
+
+
+def _on_entering(state: SessionState, session: Session, now: datetime) -> dict[str, Any]:
+    match state:
+        case SessionState.RUNNING if session.state is SessionState.UNKNOWN:
+            # It ran all the time: nothing was started, and nobody has just been active.
+            return {
+                "started_at": session.started_at or now,
+                "last_activity_at": session.last_activity_at or now,
+            }
+        case SessionState.RUNNING:
+            return {"started_at": session.started_at or now, "last_activity_at": now}
+        case SessionState.TERMINATED:
+            return {"terminated_at": now}
+        case _:
+            return {}
+
+
+def _with_order(
+    tracked: Tracked, order: Order, *, now: datetime, replaced: Order | None = None, **fields: Any
+) -> Change:
+    changed = {name: value for name, value in fields.items() if _differs(tracked, name, value)}
+    if order == tracked.order and not changed:
+        return Change(tracked, tracked)
+    session = tracked.session.model_copy(
+        update={
+            **changed,
+            "generation": order.generation,
+            "updated_at": now,
+            "version": tracked.session.version + 1,
+        }
+    )
+    return Change(
+        tracked,
+        replace(tracked, session=session, order=order),
+        (),
+        replaced or _replaced(tracked.order, order, now),
+    )
+
+
+def _replaced(was: Order, order: Order, now: datetime) -> Order | None:
+    """The older command, when there is a newer one now: what it would have done is void."""
+    if was.id == order.id:
+        return None
+    return settled(was, SessionCommandState.SUPERSEDED, now)
+
+
+def _differs(tracked: Tracked, name: str, value: object) -> bool:
+    return bool(getattr(tracked.session, name) != value)

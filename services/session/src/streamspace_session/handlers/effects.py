@@ -1,0 +1,30 @@
+"""The one way a change takes effect: row, events and command in one transaction."""
+
+from collections.abc import Iterable
+
+from streamspace_session.domain import Action, Change, Tracked, command_message
+from streamspace_session.ports import Transaction
+
+
+async def carry_out(tx: Transaction, changes: Iterable[Change]) -> list[Change]:
+    """Keep changes of locked sessions, tell of them and send their commands.
+
+    Returns those that changed anything.
+    """
+    real = [change for change in changes if not change.is_empty]
+    await tx.sessions.save(real)
+    for change in real:
+        if change.sends_command:
+            await send_newest(tx, change.after)
+        for event in change.events:
+            tx.tell(event)
+    return real
+
+
+async def send_newest(tx: Transaction, tracked: Tracked) -> None:
+    """Send the session's newest command to its cluster."""
+    manifest = None
+    if tracked.order.action is not Action.STOP:
+        session = tracked.session
+        manifest = await tx.templates.manifest(session.template_id, session.template_digest)
+    tx.send(command_message(tracked, manifest))

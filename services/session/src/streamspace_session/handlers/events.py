@@ -1,0 +1,136 @@
+"""Events, taken in batches: what agents report, what catalogs hold, who is active.
+
+A batch is one transaction: its message ids go to the inbox, its sessions are locked
+together, each event meets its session's state, and all changes are kept and told at
+once. Under load this costs a fraction of one transaction per event. A session's
+events never share a batch, because they are delivered one after the other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from streamspace_common.contracts.events import (
+    AgentEvent,
+    ClusterEnrolled,
+    Event,
+    SessionActivity,
+    TemplatePublished,
+    TemplateWithdrawn,
+)
+from streamspace_common.contracts.ids import SessionId
+from streamspace_common.runtime.logging import get_logger
+from streamspace_common.runtime.tracing import tracing
+from streamspace_session import metrics
+from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, report
+from streamspace_session.handlers.effects import carry_out
+from streamspace_session.ports import Durables, Store, Transaction
+
+log = get_logger(__name__)
+
+MAX_MANIFEST = 48 * 1024
+"""Bytes. A start command carries the manifest and must fit the command stream's 64 KiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """An event with its place in the stream and the trace it belongs to."""
+
+    event: Event
+    sequence: int
+    traceparent: str | None = None
+
+
+class EventIntake:
+    """Acts on everything the session service listens to."""
+
+    def __init__(self, store: Store, durables: Durables, timing: Timing) -> None:
+        self._store = store
+        self._durables = durables
+        self._timing = timing
+
+    async def take(self, batch: Sequence[Incoming]) -> None:
+        """Give every event of the batch its effect, once, whenever it comes again.
+
+        Raises:
+            ProblemError: `service-unavailable`; nothing of the batch had its effect.
+        """
+        async with self._store.transaction() as tx:
+            fresh = await tx.first_times(one.event.id for one in batch)
+            new = _unrepeated(batch, fresh)
+            changes = await self._reports(tx, new)
+            await self._projections(tx, new)
+            changed = await carry_out(tx, changes)
+        metrics.count(changed)
+
+    async def _reports(self, tx: Transaction, batch: Sequence[Incoming]) -> list[Change]:
+        reports = [(one, one.event) for one in batch if isinstance(one.event, AgentEvent)]
+        if not reports:
+            return []
+        sessions = await tx.sessions.lock({event.session_id for _, event in reports})
+        now = await tx.now()
+        changes: dict[SessionId, Change] = {}
+        for incoming, event in reports:
+            tracked = sessions.get(event.session_id)
+            if tracked is None:
+                # An agent that still holds what we never knew shows it in its inventory.
+                log.info("report.unknown_session", session_id=event.session_id, type=event.TYPE)
+                continue
+            change = self._apply(tracked, event, incoming.traceparent, now)
+            if not change.is_empty:
+                changes[event.session_id] = change
+        return list(changes.values())
+
+    def _apply(
+        self, tracked: Tracked, event: AgentEvent, trace: str | None, now: datetime
+    ) -> Change:
+        with tracing(trace):
+            try:
+                return report(tracked, event, now=now, timing=self._timing)
+            except IllegalTransitionError as error:
+                log.warning(
+                    "report.ignored",
+                    session_id=tracked.session.id,
+                    type=event.TYPE,
+                    generation=event.generation,
+                    reason=str(error),
+                )
+                return Change(tracked, tracked)
+
+    async def _projections(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
+        activity: dict[SessionId, timedelta] = {}
+        for one in batch:
+            match one.event:
+                case SessionActivity(idle_seconds=float(idle)) as seen:
+                    activity[seen.session_id] = timedelta(seconds=idle)
+                case TemplatePublished() as published:
+                    await tx.templates.publish(published, one.sequence, _unusable(published))
+                case TemplateWithdrawn() as withdrawn:
+                    await tx.templates.withdraw(withdrawn, one.sequence)
+                case ClusterEnrolled() as enrolled:
+                    await tx.clusters.enrol(enrolled)
+                    # Before the commit: if it fails, the event comes again.
+                    await self._durables.ensure(enrolled.cluster_id)
+                case _:
+                    pass
+        if activity:
+            await tx.sessions.touch(activity)
+
+
+def _unrepeated(batch: Sequence[Incoming], fresh: set[str]) -> list[Incoming]:
+    seen: set[str] = set()
+    new = []
+    for one in batch:
+        if one.event.id in fresh and one.event.id not in seen:
+            seen.add(one.event.id)
+            new.append(one)
+    return new
+
+
+def _unusable(event: TemplatePublished) -> str | None:
+    if event.unusable is not None:
+        return event.unusable
+    size = len(event.manifest.model_dump_json())
+    if size > MAX_MANIFEST:
+        return f"its manifest has {size} bytes, {MAX_MANIFEST} is the most a command can carry"
+    return None

@@ -1,0 +1,208 @@
+"""Reading sessions, and what their owners may ask of them after they exist."""
+
+import base64
+import binascii
+from datetime import datetime, timedelta
+
+from streamspace_common.contracts.identity import user_actor
+from streamspace_common.contracts.ids import SessionId, UserId
+from streamspace_common.contracts.problems import Code, FieldProblem, ProblemError
+from streamspace_common.contracts.requests import (
+    DeleteSession,
+    KeptAlive,
+    ListSessions,
+    SessionAccepted,
+    SessionCommands,
+    SessionPage,
+    SessionRequest,
+)
+from streamspace_common.contracts.sessions import Session, SessionState
+from streamspace_session import domain, metrics
+from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, Trigger
+from streamspace_session.handlers.access import lock_own, read_own
+from streamspace_session.handlers.effects import carry_out
+from streamspace_session.ports import ListQuery, Store, Transaction
+
+_ADVICE = {
+    SessionState.PENDING: "wait until it runs",
+    SessionState.STARTING: "wait until it runs",
+    SessionState.RUNNING: "it runs already",
+    SessionState.HIBERNATING: "wait until it is hibernated, then wake it",
+    SessionState.HIBERNATED: "wake it first",
+    SessionState.WAKING: "wait until it runs",
+    SessionState.TERMINATING: "it is being deleted; create another one",
+    SessionState.TERMINATED: "create another one",
+    SessionState.FAILED: "delete it and create another one",
+    SessionState.UNKNOWN: "its cluster is offline; wait until it returns",
+}
+
+
+class Lifecycle:
+    """Answers everything about existing sessions but streams."""
+
+    def __init__(self, store: Store, timing: Timing) -> None:
+        self._store = store
+        self._timing = timing
+
+    async def get(self, request: SessionRequest) -> Session:
+        async with self._store.transaction() as tx:
+            tracked = await read_own(tx, request.session_id, request.principal)
+            return tracked.session
+
+    async def list(self, request: ListSessions) -> SessionPage:
+        query = ListQuery(
+            owner=_whose(request),
+            states=request.states,
+            include_final=request.include_final,
+            template=request.template_id,
+            cluster=request.cluster_id,
+            after=_position(request.cursor),
+            limit=request.limit + 1,
+        )
+        async with self._store.transaction() as tx:
+            found = [tracked.session for tracked in await tx.sessions.page(query)]
+        page, more = found[: request.limit], len(found) > request.limit
+        return SessionPage(items=tuple(page), next_cursor=_cursor(page[-1]) if more else None)
+
+    async def delete(self, request: DeleteSession) -> SessionAccepted:
+        async with self._store.transaction() as tx:
+            tracked = await lock_own(tx, request.session_id, request.principal)
+            if request.delete_home:
+                await _check_home(tx, tracked)
+            change = domain.delete(
+                tracked,
+                actor=user_actor(request.principal, request.address),
+                cause=request.request_id,
+                now=await tx.now(),
+                timing=self._timing,
+                delete_home=request.delete_home,
+            )
+            changed = await carry_out(tx, [change])
+        metrics.count(changed)
+        return _accepted(change)
+
+    async def hibernate(self, request: SessionRequest) -> SessionAccepted:
+        async with self._store.transaction() as tx:
+            tracked = await lock_own(tx, request.session_id, request.principal)
+            _refuse_unless(tracked, Trigger.HIBERNATE, "hibernated")
+            change = domain.hibernate(
+                tracked,
+                actor=user_actor(request.principal, request.address),
+                cause=request.request_id,
+                now=await tx.now(),
+                timing=self._timing,
+            )
+            changed = await carry_out(tx, [change])
+        metrics.count(changed)
+        return _accepted(change)
+
+    async def wake(self, request: SessionRequest) -> SessionAccepted:
+        async with self._store.transaction() as tx:
+            tracked = await lock_own(tx, request.session_id, request.principal)
+            _refuse_unless(tracked, Trigger.WAKE, "woken")
+            change = domain.wake(
+                tracked,
+                actor=user_actor(request.principal, request.address),
+                cause=request.request_id,
+                now=await tx.now(),
+                timing=self._timing,
+            )
+            changed = await carry_out(tx, [change])
+        metrics.count(changed)
+        return _accepted(change)
+
+    async def keepalive(self, request: SessionRequest) -> KeptAlive:
+        async with self._store.transaction() as tx:
+            tracked = await lock_own(tx, request.session_id, request.principal)
+            if tracked.state is not SessionState.RUNNING:
+                raise wrong_state(tracked, "kept alive")
+            now = await tx.now()
+            await tx.sessions.touch({request.session_id: timedelta()})
+        session = tracked.session
+        return KeptAlive(
+            session_id=session.id,
+            last_activity_at=now,
+            idle_deadline=_after(now, session.idle_timeout),
+            expires_at=_after(session.started_at or session.created_at, session.max_duration),
+        )
+
+    async def commands(self, request: SessionRequest) -> SessionCommands:
+        async with self._store.transaction() as tx:
+            await read_own(tx, request.session_id, request.principal)
+            orders = await tx.sessions.orders(request.session_id)
+        return SessionCommands(items=tuple(order.view() for order in orders))
+
+
+def wrong_state(tracked: Tracked, done: str) -> ProblemError:
+    """`done` completes "a session cannot be ..."; the advice says what can be done."""
+    state = tracked.state
+    why = f" ({tracked.session.message})" if tracked.session.message else ""
+    return ProblemError.of(
+        Code.WRONG_STATE,
+        f"Session {tracked.session.id} is {state}{why} and cannot be {done} now: {_ADVICE[state]}.",
+    )
+
+
+def _refuse_unless(tracked: Tracked, trigger: Trigger, done: str) -> None:
+    if not domain.allows(tracked.state, trigger):
+        raise wrong_state(tracked, done) from IllegalTransitionError(tracked.state, trigger)
+
+
+async def _check_home(tx: Transaction, tracked: Tracked) -> None:
+    """A home belongs to the user; it must not be deleted under another session's feet."""
+    session = tracked.session
+    if not session.persistent_home:
+        return
+    if await tx.sessions.home_is_shared(session.owner.user_id, session.id):
+        raise ProblemError.of(
+            Code.CONFLICT,
+            "Other sessions use the same home. Delete them first, or keep the home.",
+        )
+
+
+def _accepted(change: Change) -> SessionAccepted:
+    unplaced_end = change.after.session.cluster_id is None
+    return SessionAccepted(
+        session=change.after.session,
+        command_id=None if unplaced_end else change.after.order.id,
+    )
+
+
+def _whose(request: ListSessions) -> UserId | None:
+    principal = request.principal
+    asks_for_others = request.everyone or request.owner_id not in {None, principal.user_id}
+    if asks_for_others and not principal.sees_everything:
+        raise ProblemError.of(
+            Code.FORBIDDEN, "Only operators and administrators see other users' sessions."
+        )
+    if request.owner_id is not None:
+        return request.owner_id
+    return None if request.everyone else principal.user_id
+
+
+def _after(moment: datetime, seconds: int | None) -> datetime | None:
+    return None if seconds is None else moment + timedelta(seconds=seconds)
+
+
+def _cursor(last: Session) -> str:
+    text = f"{last.created_at.isoformat()} {last.id}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _position(cursor: str | None) -> tuple[datetime, SessionId] | None:
+    if cursor is None:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        moment, _, session = base64.urlsafe_b64decode(padded.encode()).decode().partition(" ")
+        at = datetime.fromisoformat(moment)
+    except (binascii.Error, UnicodeError, ValueError):
+        at, session = None, ""
+    if at is None or at.tzinfo is None or not session or "\x00" in session:
+        detail = "it is not a cursor that a list has given"
+        raise ProblemError.of(
+            Code.INVALID_REQUEST,
+            "Use `nextCursor` of the page before as `cursor`.",
+            errors=(FieldProblem(pointer="cursor", detail=detail),),
+        )
+    return at, SessionId(session)

@@ -1,0 +1,307 @@
+"""What the handlers need of the world outside, in their own words.
+
+`store` implements the transaction and its parts on PostgreSQL, `consumers` the rest on
+the bus. Everything inside one `Transaction` is committed together or not at all.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from streamspace_common.contracts.catalog import TemplateManifest
+from streamspace_common.contracts.clusters import Cluster, Heartbeat, Presence
+from streamspace_common.contracts.events import (
+    ClusterEnrolled,
+    CoreEvent,
+    TemplatePublished,
+    TemplateWithdrawn,
+)
+from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, TemplateId, UserId
+from streamspace_common.contracts.sessions import SessionState, ViewerRole
+from streamspace_session.domain import Change, Message, Order, Tracked
+from streamspace_session.policy.placement import Candidate
+from streamspace_session.policy.presence import Heard
+from streamspace_session.policy.quotas import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """A page of sessions, newest first; `after` is where the page before ended."""
+
+    owner: UserId | None
+    states: tuple[SessionState, ...]
+    include_final: bool
+    template: TemplateId | None
+    cluster: ClusterId | None
+    after: tuple[datetime, SessionId] | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Which kinds of work wait for the sweeper right now."""
+
+    overdue: bool
+    aged: bool
+    out_of_sight: bool
+    unplaced: bool
+
+
+class Sessions(Protocol):
+    """Sessions with their newest commands. `lock...` methods keep rows until the commit."""
+
+    async def get(self, session: SessionId) -> Tracked | None: ...
+
+    async def lock(self, sessions: Collection[SessionId]) -> dict[SessionId, Tracked]:
+        """Those that exist, locked in the order of their ids."""
+        ...
+
+    async def lock_cluster(
+        self, cluster: ClusterId, named: Collection[SessionId]
+    ) -> dict[SessionId, Tracked]:
+        """All of a cluster that have not ended, and whichever of `named` exist."""
+        ...
+
+    async def lock_overdue(self, limit: int) -> list[Tracked]:
+        """Past their deadline; those another replica works on are skipped."""
+        ...
+
+    async def lock_aged(self, limit: int) -> list[Tracked]:
+        """Idle for too long, or past their longest duration."""
+        ...
+
+    async def lock_out_of_sight(self, limit: int) -> list[Tracked]:
+        """On clusters that are offline, and not yet shown as such."""
+        ...
+
+    async def lock_unplaced(self, limit: int) -> list[Tracked]:
+        """Waiting for a cluster, the oldest first."""
+        ...
+
+    async def page(self, query: ListQuery) -> list[Tracked]: ...
+
+    async def insert(self, tracked: Tracked) -> None:
+        """Keep a new session with its first command, and reserve its cluster's room."""
+        ...
+
+    async def save(self, changes: Sequence[Change]) -> None:
+        """Keep what became of locked sessions, and free the room of those that ended."""
+        ...
+
+    async def touch(self, activity: Mapping[SessionId, timedelta]) -> None:
+        """Somebody was active in these sessions so long ago."""
+        ...
+
+    async def orders(self, session: SessionId) -> list[Order]:
+        """All commands of a session, the newest first."""
+        ...
+
+    async def home_is_shared(self, owner: UserId, but: SessionId) -> bool:
+        """Whether another session of the owner uses the same home right now."""
+        ...
+
+    async def reserve_quota(self, owner: UserId, cpu_milli: int, memory_bytes: int) -> Usage:
+        """Count one more session of the owner; what they hold with it.
+
+        Until the commit, everybody else who counts this owner's sessions waits.
+        """
+        ...
+
+    async def count_by_state(self) -> dict[SessionState, int]: ...
+
+    async def oldest_waiting(self) -> timedelta | None:
+        """Age of the oldest command that no agent has taken."""
+        ...
+
+    async def due(self) -> Due: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecord:
+    """A cluster's row: who it is and what was last concluded of it."""
+
+    id: ClusterId
+    name: str
+    presence: Presence
+
+
+class Clusters(Protocol):
+    """Clusters, their agents' heartbeats, and the room reserved on them."""
+
+    async def enrol(self, event: ClusterEnrolled) -> None: ...
+
+    async def ids(self) -> list[ClusterId]: ...
+
+    async def lock_one(self, cluster: ClusterId) -> ClusterRecord | None: ...
+
+    async def lock_silent(self, offline_after: timedelta) -> list[ClusterRecord]:
+        """Not offline as far as we said, but with an agent that has not been heard of."""
+        ...
+
+    async def candidates(self) -> list[Candidate]:
+        """All of them, locked, so that placements made side by side see each other."""
+        ...
+
+    async def is_live(self, cluster: ClusterId | None) -> bool: ...
+
+    async def heard(self, cluster: ClusterId) -> list[Heard]:
+        """The last heartbeat of each of its agents."""
+        ...
+
+    async def note(self, heartbeat: Heartbeat) -> None:
+        """Keep an agent's heartbeat, with the time we took note of it."""
+        ...
+
+    async def conclude(self, cluster: ClusterId, presence: Presence, live: Sequence[Heard]) -> None:
+        """Keep what was concluded from the heartbeats of its live agents."""
+        ...
+
+    async def views(self) -> list[Cluster]: ...
+
+    async def view(self, cluster: ClusterId) -> Cluster | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """A template of the projection, with its newest manifest."""
+
+    id: TemplateId
+    name: str
+    digest: str
+    unusable: str | None
+    manifest: TemplateManifest
+
+
+class Templates(Protocol):
+    """The projection of the catalogs."""
+
+    async def find(self, text: str) -> list[TemplateRecord]:
+        """The template with this id, or else all that have this name."""
+        ...
+
+    async def manifest(self, template: TemplateId, digest: str) -> TemplateManifest: ...
+
+    async def publish(self, event: TemplatePublished, sequence: int, unusable: str | None) -> None:
+        """Keep a template's news unless something newer (by stream sequence) is known."""
+        ...
+
+    async def withdraw(self, event: TemplateWithdrawn, sequence: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRecord:
+    """A ticket as it is kept: everything but the ticket itself."""
+
+    session_id: SessionId
+    user_id: UserId
+    username: str
+    role: ViewerRole
+    expires_at: datetime
+    used_at: datetime | None = None
+
+
+class Tickets(Protocol):
+    async def issue(self, digest: bytes, ticket: TicketRecord) -> None: ...
+
+    async def use(self, digest: bytes, session: SessionId) -> TicketRecord | None:
+        """Use the ticket up. None when it is unknown, used, expired or another session's."""
+        ...
+
+    async def look(self, digest: bytes) -> TicketRecord | None:
+        """For telling why a ticket was refused."""
+        ...
+
+    async def admitted(self, session: SessionId, user: UserId) -> bool:
+        """Whether the user ever used a ticket for the session."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An earlier request with the same idempotency key."""
+
+    request_hash: bytes
+    session_id: SessionId
+    command_id: CommandId
+
+
+class Requests(Protocol):
+    """Requests that were answered before."""
+
+    async def claim(self, owner: UserId, key: str, request_hash: bytes) -> Remembered | None:
+        """Reserve the key; what it was used for before, or None when it is ours.
+
+        Waits for another transaction that is just using it.
+        """
+        ...
+
+    async def remember(
+        self, owner: UserId, key: str, session: SessionId, command: CommandId
+    ) -> None: ...
+
+
+class Transaction(Protocol):
+    """One unit of work."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+    @property
+    def clusters(self) -> Clusters: ...
+    @property
+    def templates(self) -> Templates: ...
+    @property
+    def tickets(self) -> Tickets: ...
+    @property
+    def requests(self) -> Requests: ...
+
+    async def now(self) -> datetime:
+        """The database's clock, the same moment throughout the transaction."""
+        ...
+
+    async def first_times(self, message_ids: Iterable[str]) -> set[str]:
+        """Record messages as acted upon; those that are new."""
+        ...
+
+    def tell(self, event: CoreEvent) -> None:
+        """Publish the event once this has committed."""
+        ...
+
+    def send(self, command: Message) -> None:
+        """Send the command once this has committed."""
+        ...
+
+    async def prune(self, limits: "Retention") -> None:
+        """Forget what is too old to matter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long things are remembered that nobody needs for ever."""
+
+    idempotency: timedelta = timedelta(hours=24)
+    inbox: timedelta = timedelta(days=2)
+    tickets: timedelta = timedelta(hours=1)
+    agents: timedelta = timedelta(hours=1)
+
+
+class Store(Protocol):
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """Commits at the end of the block.
+
+        Raises:
+            ProblemError: `service-unavailable` when the database is away.
+        """
+        ...
+
+
+class Durables(Protocol):
+    """Makes the consumer that a cluster's agents share."""
+
+    async def ensure(self, cluster: ClusterId) -> None: ...
+
+
+Listening = Callable[[], float]
+"""Seconds for which we have been able to hear heartbeats without interruption."""

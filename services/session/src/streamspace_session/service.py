@@ -1,0 +1,124 @@
+"""The service without its process: everything built by hand, started and drained in order.
+
+`main` gives it signals and probes; tests run it as it is.
+"""
+
+from datetime import timedelta
+
+from streamspace_common.bus import Bus, BusError, Served, provision
+from streamspace_common.bus.connection import Handlers
+from streamspace_common.contracts.requests import SessionMethods
+from streamspace_common.contracts.streams import SERVICE_DURABLES, STREAMS, agent_durable
+from streamspace_common.runtime.clock import Clock, SystemClock
+from streamspace_common.runtime.supervisor import FatalError, Supervisor
+from streamspace_common.store.engine import Database
+from streamspace_common.store.outbox import OutboxRelay
+from streamspace_session.consumers import BusDurables, Ear, EventConsumer
+from streamspace_session.handlers.clusters import ClusterQueries
+from streamspace_session.handlers.create import Creation
+from streamspace_session.handlers.events import EventIntake
+from streamspace_session.handlers.lifecycle import Lifecycle
+from streamspace_session.handlers.presence import Presences
+from streamspace_session.handlers.tickets import Admissions
+from streamspace_session.ports import Retention
+from streamspace_session.settings import SessionSettings
+from streamspace_session.store import SqlStore
+from streamspace_session.sweeper import Sweeper
+
+_DRAIN_SHARE = 0.5
+"""Of the drain time, for events being worked on."""
+
+
+class SessionService:
+    """One replica. Give it a connected bus and a migrated database."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        bus: Bus,
+        database: Database,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        clock = clock or SystemClock()
+        store = SqlStore(database)
+        timing = settings.timing
+        offline_after = timedelta(seconds=settings.offline_after)
+        self._settings = settings
+        self._bus = bus
+        self.store = store
+        self._creation = Creation(store, settings.rules)
+        self._lifecycle = Lifecycle(store, timing)
+        self._admissions = Admissions(store, timedelta(seconds=settings.ticket_life))
+        self._clusters = ClusterQueries(store)
+        self._served: Served | None = None
+        presences = Presences(
+            store,
+            timing,
+            offline_after=offline_after,
+            inventory_grace=timedelta(seconds=settings.inventory_grace),
+        )
+        self._ear = Ear(bus, presences, clock)
+        self.relay = OutboxRelay(database, bus)
+        self.intake = EventIntake(store, BusDurables(bus), timing)
+        self.events = EventConsumer(bus, self.intake)
+        self.sweeper = Sweeper(
+            store,
+            presences,
+            timing=timing,
+            overcommit=settings.rules.overcommit,
+            retention=Retention(idempotency=timedelta(seconds=settings.idempotency_life)),
+            interval=settings.sweep_interval,
+            offline_after=offline_after,
+            listening=self._ear.listening_for,
+            clock=clock,
+        )
+        self._ear.tell(self.sweeper)
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Make the streams, begin to work, then answer.
+
+        Raises:
+            FatalError: a stream exists in a shape that cannot be made right.
+        """
+        await self._provision()
+        supervisor.spawn("outbox", self.relay.run)
+        supervisor.spawn("events", self.events.run)
+        supervisor.spawn("sweeper", self.sweeper.run)
+        await self._ear.open()
+        self._served = await self._bus.serve(
+            "session", self._handlers(), concurrency=self._settings.concurrency
+        )
+        supervisor.on_drain("requests", self._served.stop)
+        supervisor.on_drain("heartbeats", self._ear.close)
+        supervisor.on_drain("events", self._drain_events)
+
+    async def _provision(self) -> None:
+        async with self.store.transaction() as tx:
+            clusters = await tx.clusters.ids()
+        durables = [*SERVICE_DURABLES, *(agent_durable(cluster) for cluster in clusters)]
+        try:
+            await provision(self._bus, STREAMS, durables, num_replicas=self._settings.nats_replicas)
+        except BusError as error:
+            raise FatalError(f"The streams could not be made: {error}") from error
+
+    async def _drain_events(self) -> None:
+        await self.events.drain(self._settings.drain_timeout * _DRAIN_SHARE)
+
+    def _handlers(self) -> Handlers:
+        methods = SessionMethods
+        return {
+            methods.CREATE: self._creation.create,
+            methods.LIST: self._lifecycle.list,
+            methods.GET: self._lifecycle.get,
+            methods.DELETE: self._lifecycle.delete,
+            methods.HIBERNATE: self._lifecycle.hibernate,
+            methods.WAKE: self._lifecycle.wake,
+            methods.KEEPALIVE: self._lifecycle.keepalive,
+            methods.COMMANDS: self._lifecycle.commands,
+            methods.CONNECT: self._admissions.connect,
+            methods.REDEEM_TICKET: self._admissions.redeem,
+            methods.CHECK_ADMISSION: self._admissions.check,
+            methods.LIST_CLUSTERS: self._clusters.list,
+            methods.GET_CLUSTER: self._clusters.get,
+        }

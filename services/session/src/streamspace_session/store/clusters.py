@@ -1,0 +1,204 @@
+"""Clusters and their agents' heartbeats in PostgreSQL."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row as ResultRow
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.clusters import Capacity, Cluster, Heartbeat, Presence
+from streamspace_common.contracts.events import ClusterEnrolled
+from streamspace_common.contracts.ids import ClusterId
+from streamspace_session.policy.placement import Candidate
+from streamspace_session.policy.presence import Heard
+from streamspace_session.ports import ClusterRecord
+from streamspace_session.store.mapping import COMMANDS
+from streamspace_session.store.tables import AgentRow, ClusterRow
+
+_CLUSTERS = ClusterRow.__table__  # type: ignore[attr-defined]
+_AGENTS = AgentRow.__table__  # type: ignore[attr-defined]
+
+
+class SqlClusters:
+    """`ports.Clusters` inside one transaction; `now` gives the transaction's time."""
+
+    def __init__(self, session: AsyncSession, now: Callable[[], Awaitable[datetime]]) -> None:
+        self._session = session
+        self._now = now
+
+    async def enrol(self, event: ClusterEnrolled) -> None:
+        statement = upsert(_CLUSTERS).values(
+            id=event.cluster_id,
+            name=event.name,
+            presence=Presence.OFFLINE.value,
+            labels={},
+            running_sessions=0,
+            agents=0,
+            reserved_sessions=0,
+            reserved_cpu_milli=0,
+            reserved_memory=0,
+            created_at=await self._now(),
+            version=1,
+        )
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=[_CLUSTERS.c.id],
+                set_={"name": statement.excluded.name, "version": _CLUSTERS.c.version + 1},
+                where=_CLUSTERS.c.name != statement.excluded.name,
+            )
+        )
+
+    async def ids(self) -> list[ClusterId]:
+        rows = await self._session.execute(select(_CLUSTERS.c.id).order_by(_CLUSTERS.c.id))
+        return [ClusterId(row.id) for row in rows]
+
+    async def lock_one(self, cluster: ClusterId) -> ClusterRecord | None:
+        row = (
+            await self._session.execute(
+                _records().where(_CLUSTERS.c.id == cluster).with_for_update()
+            )
+        ).one_or_none()
+        return _record(row) if row is not None else None
+
+    async def lock_silent(self, offline_after: timedelta) -> list[ClusterRecord]:
+        silent = (
+            select(_AGENTS.c.cluster_id)
+            .where(_AGENTS.c.heard_at <= func.clock_timestamp() - offline_after)
+            .distinct()
+        )
+        rows = await self._session.execute(
+            _records()
+            .where(_CLUSTERS.c.presence != Presence.OFFLINE.value, _CLUSTERS.c.id.in_(silent))
+            .order_by(_CLUSTERS.c.id)
+            .with_for_update(skip_locked=True)
+        )
+        return [_record(row) for row in rows]
+
+    async def candidates(self) -> list[Candidate]:
+        rows = await self._session.execute(
+            select(_CLUSTERS).order_by(_CLUSTERS.c.id).with_for_update()
+        )
+        return [_candidate(row) for row in rows]
+
+    async def is_live(self, cluster: ClusterId | None) -> bool:
+        if cluster is None:
+            return False
+        found = await self._session.execute(
+            select(_CLUSTERS.c.presence).where(_CLUSTERS.c.id == cluster)
+        )
+        presence = found.scalar_one_or_none()
+        # One that drains takes no new sessions, yet still looks after those it has.
+        return presence is not None and presence != Presence.OFFLINE.value
+
+    async def heard(self, cluster: ClusterId) -> list[Heard]:
+        rows = await self._session.execute(select(_AGENTS).where(_AGENTS.c.cluster_id == cluster))
+        return [Heard(Heartbeat.model_validate(row.heartbeat), row.heard_at) for row in rows]
+
+    async def note(self, heartbeat: Heartbeat) -> None:
+        statement = upsert(_AGENTS).values(
+            cluster_id=heartbeat.cluster_id,
+            instance=heartbeat.instance,
+            heartbeat=heartbeat.model_dump(mode="json"),
+            heard_at=await self._now(),
+        )
+        await self._session.execute(
+            statement.on_conflict_do_update(
+                index_elements=[_AGENTS.c.cluster_id, _AGENTS.c.instance],
+                set_={
+                    "heartbeat": statement.excluded.heartbeat,
+                    "heard_at": statement.excluded.heard_at,
+                },
+            )
+        )
+
+    async def conclude(self, cluster: ClusterId, presence: Presence, live: Sequence[Heard]) -> None:
+        values: dict[str, Any] = {"presence": presence.value, "agents": len(live)}
+        if live:
+            beat = live[0].heartbeat
+            values |= {
+                "runtime": beat.runtime.value,
+                "agent_version": beat.version,
+                "architecture": beat.architecture,
+                "capacity": beat.capacity.model_dump(mode="json"),
+                "labels": beat.labels,
+                "trouble": next(
+                    (one.heartbeat.trouble for one in live if one.heartbeat.trouble), None
+                ),
+                "running_sessions": max(one.heartbeat.running_sessions for one in live),
+                "last_seen_at": live[0].at,
+            }
+        await self._session.execute(
+            update(_CLUSTERS).where(_CLUSTERS.c.id == cluster).values(**values)
+        )
+
+    async def views(self) -> list[Cluster]:
+        rows = await self._session.execute(_views().order_by(_CLUSTERS.c.id))
+        return [_view(row) for row in rows]
+
+    async def view(self, cluster: ClusterId) -> Cluster | None:
+        found = await self._session.execute(_views().where(_CLUSTERS.c.id == cluster))
+        row = found.one_or_none()
+        return _view(row) if row is not None else None
+
+
+def _records() -> Any:
+    return select(_CLUSTERS.c.id, _CLUSTERS.c.name, _CLUSTERS.c.presence)
+
+
+def _record(row: ResultRow[Any]) -> ClusterRecord:
+    return ClusterRecord(ClusterId(row.id), row.name, Presence(row.presence))
+
+
+def _candidate(row: ResultRow[Any]) -> Candidate:
+    return Candidate(
+        id=ClusterId(row.id),
+        presence=Presence(row.presence),
+        runtime=RuntimeKind(row.runtime) if row.runtime else None,
+        capacity=Capacity.model_validate(row.capacity) if row.capacity else None,
+        labels=row.labels,
+        architecture=row.architecture,
+        reserved_sessions=row.reserved_sessions,
+        reserved_cpu_milli=row.reserved_cpu_milli,
+        reserved_memory=row.reserved_memory,
+    )
+
+
+def _views() -> Any:
+    waiting = (
+        select(
+            COMMANDS.c.cluster_id,
+            func.count().label("waiting"),
+            func.min(COMMANDS.c.issued_at).label("oldest"),
+        )
+        .where(COMMANDS.c.state == "pending", COMMANDS.c.cluster_id.is_not(None))
+        .group_by(COMMANDS.c.cluster_id)
+        .subquery()
+    )
+    return select(_CLUSTERS, waiting.c.waiting, waiting.c.oldest).outerjoin_from(
+        _CLUSTERS, waiting, waiting.c.cluster_id == _CLUSTERS.c.id
+    )
+
+
+def _view(row: ResultRow[Any]) -> Cluster:
+    return Cluster(
+        id=row.id,
+        name=row.name,
+        presence=Presence(row.presence),
+        runtime=RuntimeKind(row.runtime) if row.runtime else None,
+        version=row.agent_version,
+        capacity=Capacity.model_validate(row.capacity) if row.capacity else None,
+        running_sessions=row.running_sessions,
+        reserved_sessions=row.reserved_sessions,
+        waiting_commands=row.waiting or 0,
+        oldest_waiting_command_at=row.oldest,
+        agents=row.agents,
+        labels=row.labels,
+        last_seen_at=row.last_seen_at,
+        trouble=row.trouble,
+        created_at=row.created_at,
+        version_number=row.version,
+    )

@@ -1,0 +1,177 @@
+"""The rows of the session database. What they mean is said in `domain` and `ports`."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, LargeBinary, MetaData, Text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+
+class Row(SQLModel):
+    """Base of this service's tables; their metadata is apart from anybody else's."""
+
+    metadata = MetaData()
+
+
+def _text(*, primary: bool = False, nullable: bool = False) -> Any:
+    return Column(Text, primary_key=primary, nullable=nullable and not primary)
+
+
+def _time(*, nullable: bool = False) -> Any:
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+def _json() -> Any:
+    return Column(JSONB, nullable=False)
+
+
+def _big() -> Any:
+    return Column(BigInteger, nullable=False)
+
+
+class SessionRow(Row, table=True):
+    """`idle_at` and `ends_at` are when its idle time and its longest duration are over."""
+
+    __tablename__ = "sessions"
+    id: str = Field(sa_column=_text(primary=True))
+    owner_id: str = Field(sa_column=_text())
+    owner_name: str = Field(sa_column=_text())
+    template_id: str = Field(sa_column=_text())
+    template_name: str = Field(sa_column=_text())
+    template_display_name: str = Field(sa_column=_text())
+    template_digest: str = Field(sa_column=_text())
+    cluster_id: str | None = Field(sa_column=_text(nullable=True))
+    wanted_cluster: str | None = Field(sa_column=_text(nullable=True))
+    state: str = Field(sa_column=_text())
+    desired: str = Field(sa_column=_text())
+    reason: str | None = Field(sa_column=_text(nullable=True))
+    message: str | None = Field(sa_column=_text(nullable=True))
+    generation: int = Field(sa_column=_big())
+    command_id: str = Field(sa_column=_text())
+    protocol: str = Field(sa_column=_text())
+    resources: dict[str, Any] = Field(sa_column=_json())
+    cpu_milli: int = Field(sa_column=_big())
+    memory_bytes: int = Field(sa_column=_big())
+    persistent_home: bool
+    phases: list[dict[str, Any]] = Field(sa_column=_json())
+    idle_timeout: int | None
+    max_duration: int | None
+    restarts: int
+    created_at: datetime = Field(sa_column=_time())
+    updated_at: datetime = Field(sa_column=_time())
+    since: datetime = Field(sa_column=_time())
+    started_at: datetime | None = Field(sa_column=_time(nullable=True))
+    terminated_at: datetime | None = Field(sa_column=_time(nullable=True))
+    deadline: datetime | None = Field(sa_column=_time(nullable=True))
+    last_activity_at: datetime | None = Field(sa_column=_time(nullable=True))
+    idle_at: datetime | None = Field(sa_column=_time(nullable=True))
+    ends_at: datetime | None = Field(sa_column=_time(nullable=True))
+    version: int = Field(sa_column=_big())
+
+
+class CommandRow(Row, table=True):
+    """A stop of a resource that belongs to no session has no session row."""
+
+    __tablename__ = "commands"
+    id: str = Field(sa_column=_text(primary=True))
+    session_id: str = Field(sa_column=_text())
+    cluster_id: str | None = Field(sa_column=_text(nullable=True))
+    generation: int = Field(sa_column=_big())
+    action: str = Field(sa_column=_text())
+    state: str = Field(sa_column=_text())
+    attempt: int
+    actor: dict[str, Any] = Field(sa_column=_json())
+    delete_home: bool
+    error: str | None = Field(sa_column=_text(nullable=True))
+    created_at: datetime = Field(sa_column=_time())
+    issued_at: datetime = Field(sa_column=_time())
+    acknowledged_at: datetime | None = Field(sa_column=_time(nullable=True))
+    completed_at: datetime | None = Field(sa_column=_time(nullable=True))
+    deadline: datetime = Field(sa_column=_time())
+
+
+class UsageRow(Row, table=True):
+    """What a user holds; its row lock orders those who count."""
+
+    __tablename__ = "usage"
+    owner_id: str = Field(sa_column=_text(primary=True))
+    sessions: int = Field(sa_column=_big())
+    cpu_milli: int = Field(sa_column=_big())
+    memory_bytes: int = Field(sa_column=_big())
+
+
+class ClusterRow(Row, table=True):
+    __tablename__ = "clusters"
+    id: str = Field(sa_column=_text(primary=True))
+    name: str = Field(sa_column=_text())
+    presence: str = Field(sa_column=_text())
+    runtime: str | None = Field(sa_column=_text(nullable=True))
+    agent_version: str | None = Field(sa_column=_text(nullable=True))
+    architecture: str | None = Field(sa_column=_text(nullable=True))
+    capacity: dict[str, Any] | None = Field(sa_column=Column(JSONB(none_as_null=True)))
+    labels: dict[str, Any] = Field(sa_column=_json())
+    trouble: str | None = Field(sa_column=_text(nullable=True))
+    running_sessions: int
+    agents: int
+    reserved_sessions: int = Field(sa_column=_big())
+    reserved_cpu_milli: int = Field(sa_column=_big())
+    reserved_memory: int = Field(sa_column=_big())
+    last_seen_at: datetime | None = Field(sa_column=_time(nullable=True))
+    created_at: datetime = Field(sa_column=_time())
+    version: int = Field(sa_column=_big())
+
+
+class AgentRow(Row, table=True):
+    """The last heartbeat of one agent, and when we took note of it."""
+
+    __tablename__ = "agents"
+    cluster_id: str = Field(sa_column=_text(primary=True))
+    instance: str = Field(sa_column=_text(primary=True))
+    heartbeat: dict[str, Any] = Field(sa_column=_json())
+    heard_at: datetime = Field(sa_column=_time())
+
+
+class TemplateRow(Row, table=True):
+    """`sequence` is the place in the event stream of what is known of it."""
+
+    __tablename__ = "templates"
+    id: str = Field(sa_column=_text(primary=True))
+    catalog_id: str = Field(sa_column=_text())
+    name: str = Field(sa_column=_text())
+    digest: str = Field(sa_column=_text())
+    unusable: str | None = Field(sa_column=_text(nullable=True))
+    withdrawn: bool
+    sequence: int = Field(sa_column=_big())
+
+
+class ManifestRow(Row, table=True):
+    """A manifest is kept while it is its template's newest or a session was started from it."""
+
+    __tablename__ = "manifests"
+    template_id: str = Field(sa_column=_text(primary=True))
+    digest: str = Field(sa_column=_text(primary=True))
+    manifest: dict[str, Any] = Field(sa_column=_json())
+
+
+class TicketRow(Row, table=True):
+    """Only the SHA-256 of a ticket is kept."""
+
+    __tablename__ = "tickets"
+    digest: bytes = Field(sa_column=Column(LargeBinary, primary_key=True))
+    session_id: str = Field(sa_column=_text())
+    user_id: str = Field(sa_column=_text())
+    username: str = Field(sa_column=_text())
+    role: str = Field(sa_column=_text())
+    expires_at: datetime = Field(sa_column=_time())
+    used_at: datetime | None = Field(sa_column=_time(nullable=True))
+
+
+class IdempotencyRow(Row, table=True):
+    __tablename__ = "idempotency"
+    owner_id: str = Field(sa_column=_text(primary=True))
+    key: str = Field(sa_column=_text(primary=True))
+    request_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    session_id: str | None = Field(sa_column=_text(nullable=True))
+    command_id: str | None = Field(sa_column=_text(nullable=True))
+    created_at: datetime = Field(sa_column=_time())

@@ -1,0 +1,128 @@
+"""The unit of work: one database transaction with everything the handlers need in it.
+
+What is told and sent goes to the outbox in the same transaction, so it is published
+exactly when the change it speaks of is committed.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlmodel import col
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from streamspace_common.contracts.events import CoreEvent
+from streamspace_common.runtime.tracing import current_traceparent, tracing
+from streamspace_common.store.engine import Database
+from streamspace_common.store.outbox import enqueue_command, enqueue_event
+from streamspace_common.store.tables import InboxRow
+from streamspace_session.domain import Message
+from streamspace_session.ports import Retention, Transaction
+from streamspace_session.store.clusters import SqlClusters
+from streamspace_session.store.requests import SqlRequests, SqlTickets
+from streamspace_session.store.sessions import SqlSessions
+from streamspace_session.store.templates import ManifestCache, SqlTemplates
+
+SOURCE = "session"
+CONSUMER = "session"
+"""Under this name the inbox keeps what this service has acted on."""
+
+_PRUNE = (
+    "DELETE FROM idempotency WHERE created_at < clock_timestamp() - CAST(:idempotency AS interval)",
+    "DELETE FROM inbox WHERE received_at < clock_timestamp() - CAST(:inbox AS interval)",
+    """
+    DELETE FROM tickets t WHERE expires_at < clock_timestamp() - CAST(:tickets AS interval)
+      AND (used_at IS NULL OR NOT EXISTS (
+        SELECT FROM sessions s WHERE s.id = t.session_id
+          AND s.state NOT IN ('terminated', 'failed')))
+    """,
+    "DELETE FROM agents WHERE heard_at < clock_timestamp() - CAST(:agents AS interval)",
+    """
+    DELETE FROM manifests m
+    WHERE NOT EXISTS (SELECT FROM templates t WHERE t.id = m.template_id AND t.digest = m.digest)
+      AND NOT EXISTS (SELECT FROM sessions s WHERE s.template_id = m.template_id
+        AND s.template_digest = m.digest AND s.state NOT IN ('terminated', 'failed'))
+    """,
+)
+
+
+class SqlTransaction:
+    """`ports.Transaction` on one database session."""
+
+    def __init__(self, session: AsyncSession, cache: ManifestCache) -> None:
+        self._session = session
+        self._now: datetime | None = None
+        self._told: list[tuple[CoreEvent, str | None]] = []
+        self._sent: list[tuple[Message, str | None]] = []
+        self.sessions = SqlSessions(session, self._see_time)
+        self.clusters = SqlClusters(session, self.now)
+        self.templates = SqlTemplates(session, cache)
+        self.tickets = SqlTickets(session)
+        self.requests = SqlRequests(session, self.now)
+
+    async def now(self) -> datetime:
+        if self._now is None:
+            found = await self._session.execute(select(func.clock_timestamp()))
+            self._see_time(found.scalar_one())
+        if self._now is None:
+            raise RuntimeError("the database told no time")
+        return self._now
+
+    def _see_time(self, now: datetime) -> None:
+        if self._now is None:
+            self._now = now.astimezone(UTC)
+
+    async def first_times(self, message_ids: Iterable[str]) -> set[str]:
+        ids = sorted(set(message_ids))
+        if not ids:
+            return set()
+        fresh = await self._session.execute(
+            upsert(InboxRow)
+            .values([{"consumer": CONSUMER, "msg_id": one} for one in ids])
+            .on_conflict_do_nothing()
+            .returning(col(InboxRow.msg_id))
+        )
+        return {row.msg_id for row in fresh}
+
+    def tell(self, event: CoreEvent) -> None:
+        self._told.append((event, current_traceparent()))
+
+    def send(self, command: Message) -> None:
+        self._sent.append((command, current_traceparent()))
+
+    async def prune(self, limits: Retention) -> None:
+        values = {
+            "idempotency": limits.idempotency,
+            "inbox": limits.inbox,
+            "tickets": limits.tickets,
+            "agents": limits.agents,
+        }
+        for statement in _PRUNE:
+            named = {name: value for name, value in values.items() if f":{name}" in statement}
+            await self._session.execute(text(statement), named)
+
+    async def flush(self) -> None:
+        """Write what was told and sent to the outbox; the commit follows."""
+        for command, trace in self._sent:
+            with tracing(trace):
+                await enqueue_command(self._session, command, source=SOURCE)
+        for event, trace in self._told:
+            with tracing(trace):
+                await enqueue_event(self._session, event, source=SOURCE)
+
+
+class SqlStore:
+    """`ports.Store` on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cache = ManifestCache()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        async with self._database.transaction() as session:
+            unit = SqlTransaction(session, self._cache)
+            yield unit
+            await unit.flush()
