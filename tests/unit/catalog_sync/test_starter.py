@@ -1,0 +1,57 @@
+"""The starter catalog that comes with StreamSpace."""
+
+import pytest
+
+from streamspace_catalog_sync.domain import STARTER
+from streamspace_catalog_sync.manifest import shipped_corrections
+from streamspace_catalog_sync.plan import Resolved
+from streamspace_catalog_sync.source.starter import starter_snapshot
+from streamspace_catalog_sync.syncing import read_all
+from streamspace_common.contracts.catalog import FileOutcome, Protocol, RuntimeKind
+
+
+@pytest.fixture(scope="module")
+def starter() -> Resolved:
+    return read_all(STARTER, starter_snapshot().files, shipped_corrections())
+
+
+def test_every_starter_template_is_accepted_and_usable(starter: Resolved) -> None:
+    assert {report.outcome for report in starter.reports} == {FileOutcome.ACCEPTED}
+    assert [template.id for template in starter.wanted if template.template.unusable] == []
+
+
+def test_a_desktop_and_a_terminal_run_as_plain_processes(starter: Resolved) -> None:
+    by_id = {template.id: template.template.manifest for template in starter.wanted}
+    for name in ("desktop", "terminal"):
+        manifest = by_id[f"starter_{name}"]  # type: ignore[index]
+        assert RuntimeKind.PROCESS in manifest.runtimes
+        assert manifest.spec.connection is not None
+        assert manifest.spec.connection.protocol is Protocol.VNC
+
+
+def test_ten_images_are_there_on_ports_that_are_known_to_be_right(starter: Resolved) -> None:
+    corrections = shipped_corrections()
+    images = [
+        template.template.manifest.spec
+        for template in starter.wanted
+        if template.template.manifest.spec.base_image
+    ]
+    assert len(images) >= 10
+    for spec in images:
+        known = corrections.find(spec.base_image)
+        assert known is not None, spec.base_image
+        assert spec.connection is not None
+        assert spec.connection.port == known.port
+
+
+def test_every_starter_template_is_presentable(starter: Resolved) -> None:
+    for template in starter.wanted:
+        spec = template.template.manifest.spec
+        assert spec.description, template.id
+        assert spec.categories, template.id
+        assert spec.icon is not None, template.id
+        assert spec.icon.startswith("tabler:"), template.id
+
+
+def test_its_commit_changes_only_with_its_files() -> None:
+    assert starter_snapshot().commit == starter_snapshot().commit
