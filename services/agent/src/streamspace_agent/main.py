@@ -1,0 +1,210 @@
+"""Builds an agent from its settings and runs it; everything is put together here by hand.
+
+The end, in order: say that no more work is wanted, finish the commands in hand, close the
+tunnels (their viewers come again), let go of the sessions, leave the bus.
+"""
+
+import platform
+import secrets
+import socket
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any
+
+from streamspace_agent.consumer import command_loop
+from streamspace_agent.deaths import report_deaths
+from streamspace_agent.enrolment import Membership, read_enrolment
+from streamspace_agent.handlers import CommandHandler
+from streamspace_agent.heartbeat import Identity, Pulse
+from streamspace_agent.ports import Runtime
+from streamspace_agent.publishing import BusAnnouncer, BusEvents
+from streamspace_agent.reports import Reporter
+from streamspace_agent.runtimes.null import NullOptions, NullRuntime
+from streamspace_agent.runtimes.process.paths import Layout, UnsafeDirectoryError
+from streamspace_agent.runtimes.process.runtime import ProcessRuntime
+from streamspace_agent.runtimes.process.starts import ProcessOptions
+from streamspace_agent.settings import AgentSettings, machine_capacity
+from streamspace_agent.tunnels import Tunnels
+from streamspace_common.bus import Bus, RetryPolicy
+from streamspace_common.contracts import permissions
+from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.ids import slug
+from streamspace_common.contracts.requests import AgentMethods
+from streamspace_common.runtime import logging
+from streamspace_common.runtime.clock import SystemClock
+from streamspace_common.runtime.settings import load
+from streamspace_common.runtime.supervisor import FatalError, Supervisor, run_service
+from streamspace_common.web.health import Health, create_app, serve
+
+log = logging.get_logger(__name__)
+
+_SERVICE = "agent"
+_LEAVE_TO_LATER_STEPS = 0.5
+"""Share of the drain timeout that commands in hand may use up."""
+
+
+def main() -> None:
+    """Entry point of `streamspace-agent`."""
+    settings = load(AgentSettings)
+    logging.configure(_SERVICE, settings.log_level, settings.log_format)
+    run_service(lambda: run(settings))
+
+
+async def run(settings: AgentSettings) -> None:
+    """Run an agent until it is told to end."""
+    runtime = make_runtime(settings)
+    membership = _membership(settings)
+    instance = settings.instance or f"{slug(socket.gethostname(), 40)}-{secrets.token_hex(2)}"
+    supervisor = Supervisor(_SERVICE, drain_timeout=settings.drain_timeout)
+    await runtime.open()
+    with logging.bind(cluster_id=membership.cluster, instance=instance):
+        bus = await Bus.connect(
+            membership.nats_url,
+            name=f"agent/{membership.cluster}/{instance}",
+            credentials=membership.credentials,
+            inbox=permissions.agent(membership.cluster).inbox,
+            on_closed=lambda: supervisor.fail("The bus refused this agent for good."),
+        )
+        await _assemble(settings, membership, instance, runtime, bus, supervisor)
+        log.info("agent ready", runtime=runtime.kind)
+        await supervisor.run()
+
+
+async def _assemble(
+    settings: AgentSettings,
+    membership: Membership,
+    instance: str,
+    runtime: Runtime,
+    bus: Bus,
+    supervisor: Supervisor,
+) -> None:
+    clock = SystemClock()
+    cluster = membership.cluster
+    reporter = Reporter(cluster, instance)
+    events = BusEvents(bus, cluster, instance)
+    handler = CommandHandler(
+        reporter, runtime, events, clock, leeway=timedelta(seconds=settings.clock_leeway)
+    )
+    loop = command_loop(
+        bus,
+        cluster,
+        handler,
+        concurrency=settings.concurrency,
+        retry=RetryPolicy(first=settings.retry_first, limit=settings.retry_limit),
+    )
+    pulse = Pulse(
+        Identity(cluster, instance, version("streamspace-agent"), _architecture(), settings.labels),
+        runtime,
+        BusAnnouncer(bus, cluster, instance),
+        clock,
+        busy=lambda: handler.busy,
+        interval=settings.heartbeat_interval,
+        inventory_interval=settings.inventory_interval,
+    )
+    tunnels = Tunnels(runtime, instance, membership.tunnel_url, clock)
+    served = await bus.serve_cluster(cluster, {AgentMethods.OPEN_TUNNEL: tunnels.open_tunnel})
+    health = Health()
+    health.add("bus", _answers(lambda: bus.connected))
+    server = await serve(
+        create_app(health, _SERVICE, version("streamspace-agent")),
+        settings.health_host,
+        settings.health_port,
+    )
+    log.info("health", url=f"http://{server.host}:{server.port}")
+
+    supervisor.spawn("pulse", pulse.run)
+    supervisor.spawn("deaths", lambda: report_deaths(runtime, events, reporter, clock))
+    supervisor.spawn("tunnels", tunnels.run)
+    supervisor.spawn("commands", loop.run)
+
+    async def finish_commands() -> None:
+        await loop.drain(settings.drain_timeout * _LEAVE_TO_LATER_STEPS)
+
+    supervisor.on_draining(health.drain)
+    supervisor.on_drain("goodbye", pulse.drain)
+    supervisor.on_drain("commands", finish_commands)
+    supervisor.on_drain("requests", served.stop)
+    supervisor.on_drain("tunnels", tunnels.close_all)
+    supervisor.on_drain("sessions", _letting_go(runtime, stop=settings.on_exit == "stop"))
+    supervisor.on_drain("bus", bus.drain)
+    supervisor.on_drain("health", server.stop)
+
+
+def make_runtime(settings: AgentSettings) -> Runtime:
+    """The runtime the settings ask for.
+
+    Raises:
+        FatalError: it is not part of this version, or cannot be set up here.
+    """
+    match settings.runtime:
+        case RuntimeKind.PROCESS:
+            return _process_runtime(settings)
+        case RuntimeKind.NULL:
+            return _null_runtime(settings)
+        case other:
+            raise FatalError(
+                f"This agent has no {other} runtime; set STREAMSPACE_AGENT_RUNTIME to "
+                f"{RuntimeKind.PROCESS} or {RuntimeKind.NULL}."
+            )
+
+
+def _process_runtime(settings: AgentSettings) -> Runtime:
+    try:
+        layout = Layout.prepare(settings.state_dir, settings.runtime_dir)
+    except (OSError, UnsafeDirectoryError) as error:
+        raise FatalError(f"The state directory cannot be used: {error}.") from error
+    return ProcessRuntime(
+        layout,
+        ProcessOptions(
+            capacity=machine_capacity(settings.max_sessions),
+            geometry=settings.geometry,
+            kill_grace=settings.kill_grace,
+            start_timeout=settings.start_timeout,
+            window_patience=settings.window_patience,
+            min_free_space=settings.min_free_space,
+        ),
+    )
+
+
+def _null_runtime(settings: AgentSettings) -> Runtime:
+    return NullRuntime(
+        settings.null_ledger or settings.state_dir / "ledger.jsonl",
+        NullOptions(
+            capacity=machine_capacity(settings.max_sessions),
+            start_delay=settings.null_start_delay,
+            stop_delay=settings.null_stop_delay,
+            delay_jitter=settings.null_delay_jitter,
+            failure_rate=settings.null_failure_rate,
+            fatal_rate=settings.null_fatal_rate,
+            seed=settings.null_seed,
+        ),
+    )
+
+
+def _membership(settings: AgentSettings) -> Membership:
+    if settings.enrolment_file is not None:
+        return read_enrolment(settings.enrolment_file, settings.state_dir)
+    return Membership(
+        settings.cluster_id, settings.nats_url, settings.nats_credentials, settings.tunnel_url
+    )
+
+
+def _architecture() -> str:
+    """The processor by the name container images use."""
+    machine = platform.machine()
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
+
+
+def _answers(check: Callable[[], bool]) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def ask() -> bool:
+        return check()
+
+    return ask
+
+
+def _letting_go(runtime: Runtime, *, stop: bool) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def let_go() -> None:
+        await runtime.close(stop_sessions=stop)
+
+    return let_go

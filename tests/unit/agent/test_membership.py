@@ -1,0 +1,157 @@
+"""Heartbeats, inventories, enrolment and settings."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamspace_agent.domain import Observed
+from streamspace_agent.enrolment import read_enrolment
+from streamspace_agent.heartbeat import Identity, Pulse
+from streamspace_agent.main import make_runtime
+from streamspace_agent.runtimes.null import NullOptions, NullRuntime
+from streamspace_agent.settings import AgentSettings, machine_capacity
+from streamspace_common.contracts.base import Message
+from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.clusters import Capacity, Heartbeat, Inventory, ResourceState
+from streamspace_common.contracts.ids import ClusterId, SessionId
+from streamspace_common.runtime.clock import SystemClock
+from streamspace_common.runtime.supervisor import FatalError
+from streamspace_common.testing.waiting import eventually
+
+IDENTITY = Identity(ClusterId("lab"), "host-1", "1.2.3", "amd64", {"zone": "a"})
+
+
+class Heard:
+    """Announcements, in order."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.messages: list[Message] = []
+
+    async def announce(self, message: Message) -> None:
+        if self.connected:
+            self.messages.append(message)
+
+    def of(self, kind: type[Message]) -> list[Any]:
+        return [message for message in self.messages if isinstance(message, kind)]
+
+
+class Holding(NullRuntime):
+    """A runtime that holds what it was given."""
+
+    def __init__(self, *held: Observed) -> None:
+        super().__init__(
+            Path("/nonexistent"), NullOptions(Capacity(max_sessions=7, cpu=2, memory=9))
+        )
+        self._given = held
+
+    async def inventory(self) -> tuple[Observed, ...]:
+        return self._given
+
+
+def pulse(announcer: Heard, runtime: Holding, *, busy: tuple[SessionId, ...] = ()) -> Pulse:
+    return Pulse(
+        IDENTITY,
+        runtime,
+        announcer,
+        SystemClock(),
+        busy=lambda: busy,
+        interval=0.001,
+        inventory_interval=1000,
+    )
+
+
+RUNNING = Observed(SessionId("s1"), 3, ResourceState.RUNNING)
+HIBERNATED = Observed(SessionId("s2"), 2, ResourceState.HIBERNATED)
+
+
+async def test_a_heartbeat_says_who_it_is_and_what_it_can_hold() -> None:
+    heard = Heard()
+    await pulse(heard, Holding(RUNNING, HIBERNATED), busy=(SessionId("s3"),)).beat()
+    (beat,) = heard.of(Heartbeat)
+    assert (beat.cluster_id, beat.instance, beat.version) == ("lab", "host-1", "1.2.3")
+    assert (beat.running_sessions, beat.busy_commands) == (1, 1)
+    assert (beat.capacity.max_sessions, beat.runtime) == (7, RuntimeKind.NULL)
+    assert not beat.draining
+
+
+async def test_every_beat_after_the_goodbye_says_draining() -> None:
+    heard = Heard()
+    made = pulse(heard, Holding())
+    await made.drain()
+    await made.beat()
+    assert [beat.draining for beat in heard.of(Heartbeat)] == [True, True]
+
+
+async def test_an_inventory_names_what_is_held_and_what_is_being_worked_on() -> None:
+    heard = Heard()
+    await pulse(heard, Holding(RUNNING, HIBERNATED), busy=(SessionId("s3"),)).tell_inventory()
+    (inventory,) = heard.of(Inventory)
+    assert [(r.session_id, r.generation, r.state) for r in inventory.resources] == [
+        ("s1", 3, ResourceState.RUNNING),
+        ("s2", 2, ResourceState.HIBERNATED),
+    ]
+    assert inventory.busy == ("s3",)
+
+
+async def test_the_inventory_goes_out_after_each_connection_and_not_with_each_beat() -> None:
+    heard = Heard()
+    beating = asyncio.create_task(pulse(heard, Holding(RUNNING)).run())
+    await eventually(lambda: len(heard.of(Heartbeat)) >= 5)
+    assert len(heard.of(Inventory)) == 1
+    heard.connected = False
+    await asyncio.sleep(0.01)
+    heard.connected = True
+    await eventually(lambda: len(heard.of(Inventory)) == 2)
+    beating.cancel()
+    await asyncio.gather(beating, return_exceptions=True)
+
+
+def test_an_enrolment_gives_everything_and_its_credentials_stay_private(tmp_path: Path) -> None:
+    file = tmp_path / "enrolment.json"
+    file.write_text(
+        json.dumps(
+            {
+                "clusterId": "lab",
+                "natsUrls": ["nats://a:4222", "nats://b:4222"],
+                "credentials": "-----BEGIN NATS USER JWT-----",
+                "tunnelUrl": "wss://relay",
+            }
+        )
+    )
+    membership = read_enrolment(file, tmp_path)
+    assert membership.cluster == "lab"
+    assert membership.nats_url == "nats://a:4222,nats://b:4222"
+    assert membership.tunnel_url == "wss://relay"
+    assert membership.credentials is not None
+    assert membership.credentials.read_text().startswith("-----BEGIN")
+    assert membership.credentials.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_what_is_no_enrolment_is_one_clear_sentence(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "enrolment.json"
+    file.write_text(content)
+    with pytest.raises(FatalError, match="not an enrolment"):
+        read_enrolment(file, tmp_path)
+    with pytest.raises(FatalError, match="cannot be read"):
+        read_enrolment(tmp_path / "missing", tmp_path)
+
+
+def test_a_runtime_this_agent_does_not_have_is_one_clear_sentence(tmp_path: Path) -> None:
+    with pytest.raises(FatalError, match="no kubernetes runtime"):
+        make_runtime(AgentSettings(runtime=RuntimeKind.KUBERNETES, state_dir=tmp_path))
+
+
+def test_an_unsafe_state_directory_is_one_clear_sentence(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    with pytest.raises(FatalError, match="chmod 700"):
+        make_runtime(AgentSettings(state_dir=tmp_path / "state"))
+
+
+def test_capacity_is_what_the_machine_bears_unless_told() -> None:
+    assert machine_capacity(None).max_sessions >= 1
+    assert machine_capacity(3).max_sessions == 3
