@@ -1,0 +1,281 @@
+"""The data port: takes connections, reads the head of the one request each may make,
+and hands the connection on.
+
+An upgrade goes to picows with a leg of ours behind it; a dial-back for another replica
+goes, bytes and all, to that replica; everything else gets a small answer and is closed.
+Heads are bounded in size and time, so that a connection that says nothing costs little
+and not for long.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import cast
+
+import aiofastnet
+from picows import (
+    WSAutoPingStrategy,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from streamspace_common.contracts.problems import Code, Problem
+from streamspace_common.relay.pump import tune
+from streamspace_common.relay.websocket import MAX_FRAME, WebSocketLeg
+from streamspace_common.web.serving import listen
+from streamspace_vnc_proxy import http_head
+from streamspace_vnc_proxy.http_head import BadRequestError, RequestHead
+
+HEAD_TIMEOUT = 10.0
+"""Seconds a connection may take for the head of its request."""
+LINGER = 1.0
+"""Seconds a client has to close after it was answered."""
+MAX_SILENT = 2000
+"""Connections that have not said what they want yet; more are closed at once."""
+
+_READ_BUFFER = 16 * 1024
+_picows_log = logging.getLogger("picows.server")
+
+
+class ServedLeg(WebSocketLeg):
+    """The server's end of a WebSocket; tells when it can be written to."""
+
+    def __init__(self, on_connected: Callable[["ServedLeg"], None], *, early_limit: int) -> None:
+        super().__init__(early_limit=early_limit)
+        self._on_connected = on_connected
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self._on_connected(self)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A small HTTP answer, after which the connection is closed."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/problem+json"
+
+    @classmethod
+    def problem(cls, status: int, detail: str, code: Code = Code.INVALID_REQUEST) -> "Answer":
+        problem = Problem.of(code, detail).model_copy(
+            update={"status": status, "title": HTTPStatus(status).phrase}
+        )
+        return cls(status, problem.to_json())
+
+    def to_bytes(self) -> bytes:
+        head = (
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\n"
+            f"Content-Type: {self.content_type}\r\n"
+            f"Content-Length: {len(self.body)}\r\n"
+            "Cache-Control: no-store\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        return head.encode() + self.body
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The connection becomes a WebSocket with `leg` behind it."""
+
+    leg: WebSocketLeg
+    subprotocol: str | None = None
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """The connection is taken over: called with it and with what was read of it so far."""
+
+    take: Callable[[asyncio.Transport, bytes], None]
+
+
+Outcome = Answer | Upgrade | HandOver
+Route = Callable[[RequestHead, str], Outcome]
+"""Decides from the head and the connection's address."""
+
+
+class Front(asyncio.BufferedProtocol):
+    """What each connection meets first."""
+
+    def __init__(self, route: Route, silent: "set[Front]") -> None:
+        self._route = route
+        self._silent = silent
+        self._buffer = bytearray(http_head.MAX_HEAD)
+        self._filled = 0
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        if len(self._silent) >= MAX_SILENT:
+            self._transport.abort()
+            return
+        tune(transport)
+        self._silent.add(self)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(HEAD_TIMEOUT, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._done()
+        self._transport = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._answered:
+            return  # what still comes is read and forgotten
+        searched = max(0, self._filled - len(http_head.END))
+        self._filled += nbytes
+        end = self._buffer.find(http_head.END, searched, self._filled)
+        if end >= 0:
+            size = end + len(http_head.END)
+            head, rest = bytes(self._buffer[:size]), bytes(self._buffer[size : self._filled])
+            self._act(head, rest)
+        elif self._filled == len(self._buffer):
+            self._answer(Answer.problem(431, "The request's headers are too large."))
+
+    def _act(self, raw: bytes, rest: bytes) -> None:
+        assert self._transport is not None  # noqa: S101 - data comes from a connection
+        peer = self._transport.get_extra_info("peername")
+        try:
+            head = http_head.parse(raw)
+            outcome = self._route(head, peer[0] if peer else "")
+        except BadRequestError as error:
+            outcome = Answer.problem(error.status, error.detail)
+        match outcome:
+            case Answer():
+                self._answer(outcome)
+            case Upgrade():
+                self._done()
+                _to_websocket(self._transport, outcome, raw + rest)
+            case HandOver():
+                self._done()
+                outcome.take(self._transport, raw + rest)
+
+    def _answer(self, answer: Answer) -> None:
+        """Answer, and linger: a close with unread data would cost the client the answer."""
+        self._done()
+        if self._transport is None or self._answered:
+            return
+        self._answered = True
+        self._transport.write(answer.to_bytes())
+        self._transport.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self.shut)
+
+    def _too_slow(self) -> None:
+        self._answer(Answer.problem(408, "The request did not come in time."))
+
+    def shut(self) -> None:
+        """End a connection that has not said what it wants."""
+        self._done()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _done(self) -> None:
+        self._silent.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        """Answers are smaller than any write buffer."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
+
+def _to_websocket(transport: asyncio.Transport, upgrade: Upgrade, data: bytes) -> None:
+    """Put picows' protocol behind the connection and replay what was read of it.
+
+    picows is meant to be a server of its own; its protocol class is the part of it
+    that lets one port serve more than WebSockets. Our pings see both sides of a
+    stream (see `relay.keepalive`), so its own are off.
+    """
+
+    def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        # Firefox says `keep-alive, Upgrade`; picows wants the one word.
+        request.headers["Connection"] = "Upgrade"
+        extra = {"Sec-WebSocket-Protocol": upgrade.subprotocol} if upgrade.subprotocol else None
+        response = WSUpgradeResponse.create_101_response(extra)
+        return WSUpgradeResponseWithListener(response, upgrade.leg)
+
+    protocol = WSProtocol(
+        None,  # host and port, path: for clients
+        None,
+        False,
+        accept,
+        _picows_log,
+        True,  # disconnect on an exception of the leg
+        HEAD_TIMEOUT,
+        False,  # no pings of its own
+        20,
+        20,
+        WSAutoPingStrategy.PING_WHEN_IDLE,
+        True,  # answer pings
+        MAX_FRAME,
+        None,
+        _READ_BUFFER,
+    )
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    replay(protocol, data)
+
+
+def replay(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
+    """Give a protocol bytes that were read before it was there."""
+    at = 0
+    while at < len(data):
+        room = memoryview(protocol.get_buffer(-1))
+        size = min(len(room), len(data) - at)
+        room[:size] = data[at : at + size]
+        at += size
+        protocol.buffer_updated(size)
+
+
+class DataPort:
+    """The listening socket and the connections that have not said what they want."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._silent: set[Front] = set()
+        self._server: asyncio.Server | None = None
+        self.port = 0
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None
+
+    async def open(self, host: str, port: int) -> None:
+        """Listen; `port` then tells where.
+
+        Raises:
+            FatalError: the port is taken, or may not be used.
+        """
+        socket = listen(host, port)
+        self.port = socket.getsockname()[1]
+        self._server = await aiofastnet.create_server(
+            asyncio.get_running_loop(),
+            lambda: Front(self._route, self._silent),
+            sock=socket,
+            backlog=2048,
+        )
+
+    async def close(self) -> None:
+        """Take no more connections. Those that were handed on live on."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        for front in list(self._silent):
+            front.shut()
