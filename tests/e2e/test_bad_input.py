@@ -53,7 +53,7 @@ async def test_a_forged_or_expired_token_is_refused(http, user):
         {**claims, "role": "admin"}, Ed25519PrivateKey.generate(), "EdDSA", headers=header
     )
     unsigned = jwt.encode(claims, None, "none")
-    for token in (forged, unsigned, user.token[:-8], "", "a.b.c", secrets.token_hex(5000)):
+    for token in (forged, unsigned, user.token[:-8], ".", "a.b.c", secrets.token_hex(5000)):
         answer = await http.get("/api/v1/users/me", headers={"Authorization": f"Bearer {token}"})
         await refused(answer, 401, "unauthenticated")
 

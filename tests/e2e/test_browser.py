@@ -134,5 +134,5 @@ async def test_a_wrong_password_says_so_and_stays_on_the_form(page):
     await page.get_by_test_id("login-username").fill("admin")
     await page.get_by_test_id("login-password").fill("wrong password")
     await page.get_by_test_id("login-submit").click()
-    await expect(page.get_by_text("Wrong user name or password")).to_be_visible()
+    await expect(page.get_by_text("The user name or password is wrong.")).to_be_visible()
     await expect(page.get_by_test_id("login-submit")).to_be_enabled()

@@ -1,0 +1,366 @@
+"""A real server in operator mode: what each credential may do, and what it may not."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+import structlog
+
+from streamspace_common.bus import (
+    ApiError,
+    Bus,
+    BusUnavailableError,
+    Delivery,
+    PullLoop,
+    StartAt,
+    ensure_durable,
+    provision,
+)
+from streamspace_common.bus.credentials import (
+    Trust,
+    agent_credentials,
+    mint_user,
+    server_config,
+    service_credentials,
+)
+from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.clusters import Capacity, Heartbeat, OpenTunnel, TunnelOpened
+from streamspace_common.contracts.events import CommandReceived, Event, UserSignedIn
+from streamspace_common.contracts.identity import system_actor
+from streamspace_common.contracts.ids import ClusterId, SessionId, new_user_id
+from streamspace_common.contracts.permissions import SERVICES
+from streamspace_common.contracts.permissions import agent as agent_rights
+from streamspace_common.contracts.requests import AgentMethods, AuthMethods, Empty, KeySet
+from streamspace_common.contracts.streams import COMMANDS, EVENTS, SESSION_EVENTS, agent_durable
+from streamspace_common.contracts.subjects import command, heartbeat
+from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.waiting import eventually
+
+LAB, OTHER = ClusterId("lab"), ClusterId("other")
+SESSION = SessionId("ada-desktop-01234567")
+
+
+class Secured:
+    """A server in operator mode, and connections with the credentials of each role."""
+
+    def __init__(self, directory: Path) -> None:
+        self.trust = Trust.new()
+        self.directory = directory
+        port = free_port()
+        config = server_config(self.trust, port=port, store_dir=directory / "store")
+        self.server = NatsServer(directory, config=config, port=port)
+        self.open: list[Bus] = []
+
+    async def service(self, name: str) -> Bus:
+        return await self._connect(
+            name, service_credentials(self.trust.services, name), SERVICES[name].inbox
+        )
+
+    async def agent(self, cluster: ClusterId) -> Bus:
+        return await self._connect(
+            f"agent-{cluster}",
+            agent_credentials(self.trust.agents, cluster),
+            agent_rights(cluster).inbox,
+        )
+
+    async def _connect(self, name: str, credentials: str, inbox: str) -> Bus:
+        path = self.directory / f"{name}-{uuid4().hex}.creds"
+        path.write_text(credentials)
+        bus = await Bus.connect(self.server.url, name=name, credentials=path, inbox=inbox)
+        self.open.append(bus)
+        return bus
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Secured]:
+    secured = Secured(tmp_path / "nats")
+    secured.server.start()
+    yield secured
+    secured.server.stop()
+
+
+@pytest_asyncio.fixture
+async def secured(server: Secured) -> AsyncIterator[Secured]:
+    yield server
+    for bus in server.open:
+        await bus.close()
+
+
+@pytest_asyncio.fixture
+async def session(secured: Secured) -> Bus:
+    bus = await secured.service("session")
+    await provision(bus)
+    await ensure_durable(bus, agent_durable(LAB))
+    await ensure_durable(bus, agent_durable(OTHER))
+    return bus
+
+
+def event(cluster: ClusterId = LAB) -> Event:
+    return CommandReceived(
+        id=uuid4().hex,
+        at=datetime.now(UTC),
+        cluster_id=cluster,
+        instance="one",
+        session_id=SESSION,
+        generation=1,
+    )
+
+
+def beat(cluster: ClusterId) -> Heartbeat:
+    return Heartbeat(
+        cluster_id=cluster,
+        instance="one",
+        runtime=RuntimeKind.NULL,
+        version="1",
+        sent_at=datetime.now(UTC),
+        capacity=Capacity(max_sessions=1, cpu=1, memory=1),
+        running_sessions=0,
+    )
+
+
+async def denied(attempt: Callable[[], Awaitable[object]], *, what: str) -> None:
+    """`attempt` fails, and the reason is one clear log line that names `what`."""
+    with structlog.testing.capture_logs() as logs:
+        with pytest.raises((BusUnavailableError, ApiError)):
+            await attempt()
+        await eventually(
+            lambda: any(
+                line["event"] == "bus.permission_denied" and what.lower() in line["error"].lower()
+                for line in logs
+            ),
+            message=f"a log line that tells of {what}",
+        )
+
+
+async def test_an_agent_pulls_settles_reports_and_beats_with_its_least_rights(
+    secured: Secured, session: Bus
+) -> None:
+    agent = await secured.agent(LAB)
+    heard: list[str] = []
+    taken: list[Delivery] = []
+
+    async def hear(message: object) -> None:
+        heard.append(message.subject)  # type: ignore[attr-defined]
+
+    async def take(delivery: Delivery) -> None:
+        taken.append(delivery)
+        await agent.publish_event(event(), source="agent/lab")
+
+    await session.subscribe("hb.*.*", hear)
+    loop = PullLoop(agent, agent_durable(LAB), take, key=lambda d: d.subject, concurrency=4)
+    running = asyncio.create_task(loop.run())
+    await session.publish(command(LAB, SESSION), b"{}", {"Nats-Msg-Id": "one"})
+    await session.publish(command(OTHER, SESSION), b"{}", {"Nats-Msg-Id": "two"})
+    await agent.publish_core(heartbeat(LAB, "one"), beat(LAB))
+    await eventually(lambda: heard == ["hb.lab.one"])
+    await eventually(lambda: [d.subject for d in taken] == ["cmd.lab.ada-desktop-01234567"])
+
+    async def settled() -> bool:
+        lag = await session.consumer_lag(COMMANDS.name, agent_durable(LAB).name)
+        return lag.pending == lag.ack_pending == 0
+
+    await eventually(settled)
+    assert await session.last_sequence(EVENTS.name) == 1
+    assert (await session.consumer_lag(COMMANDS.name, agent_durable(LAB).name)).waiting > 0
+    await loop.drain(1)
+    await running
+
+
+@pytest.mark.parametrize(
+    ("subject", "what"),
+    [
+        ("evt.other.session.x.started", "evt.other"),
+        ("evt.core.session.x.state_changed", "evt.core"),
+        ("cmd.lab.x", "cmd.lab"),
+        ("cmd.other.x", "cmd.other"),
+        ("hb.other.one", "hb.other"),
+        ("svc.session.redeem_ticket", "svc.session"),
+        ("rpc.other.open_tunnel", "rpc.other"),
+        ("$JS.API.STREAM.INFO.COMMANDS", "STREAM.INFO"),
+        ("$JS.API.STREAM.NAMES", "STREAM.NAMES"),
+        ("$JS.API.STREAM.PURGE.COMMANDS", "STREAM.PURGE"),
+        ("$JS.API.STREAM.DELETE.COMMANDS", "STREAM.DELETE"),
+        ("$JS.API.STREAM.MSG.GET.COMMANDS", "MSG.GET"),
+        ("$JS.API.DIRECT.GET.COMMANDS", "DIRECT.GET"),
+        ("$JS.API.CONSUMER.CREATE.COMMANDS.mine", "CONSUMER.CREATE"),
+        ("$JS.API.CONSUMER.DELETE.COMMANDS.agent-other", "CONSUMER.DELETE"),
+        ("$JS.API.CONSUMER.MSG.NEXT.COMMANDS.agent-other", "agent-other"),
+        ("$JS.API.CONSUMER.INFO.COMMANDS.agent-lab", "CONSUMER.INFO"),
+        ("$JS.ACK.COMMANDS.agent-other.1.1.1.1.0", "agent-other"),
+        ("$KV.presence.x", "$KV"),
+        ("$SYS.REQ.SERVER.PING", "$SYS"),
+    ],
+)
+async def test_an_agent_may_publish_nothing_else(
+    secured: Secured, session: Bus, subject: str, what: str
+) -> None:
+    agent = await secured.agent(LAB)
+    await denied(lambda: agent.link.request(subject, b"{}", timeout=0.2), what=what)
+    assert agent.connected
+
+
+@pytest.mark.parametrize(
+    "subject", ["cmd.>", "evt.>", "_INBOX.>", "_INBOX_other.>", "rpc.other.>", "hb.>", ">", "$JS.>"]
+)
+async def test_an_agent_may_listen_to_nobody_else(
+    secured: Secured, session: Bus, subject: str
+) -> None:
+    agent = await secured.agent(LAB)
+
+    async def ignore(message: object) -> None:
+        pass
+
+    with structlog.testing.capture_logs() as logs:
+        await agent.subscribe(subject, ignore)
+        await eventually(lambda: any(line["event"] == "bus.permission_denied" for line in logs))
+
+
+async def test_an_acknowledgement_cannot_be_led_into_another_clusters_commands(
+    secured: Secured, session: Bus
+) -> None:
+    """The server checks no reply subject; only the agents' own account keeps this out."""
+    agent = await secured.agent(LAB)
+    victim = command(OTHER, SESSION)
+    before = await session.publish(victim, b'{"keep": "me"}', {"Nats-Msg-Id": "victim"})
+    await agent.link.publish(
+        event().subject, b"{}", reply=victim, headers={"Nats-Msg-Id": "attack"}
+    )
+    # A pull whose answers are led there, and a settlement too.
+    await agent.link.publish(
+        "$JS.API.CONSUMER.MSG.NEXT.COMMANDS.agent-lab", b'{"no_wait": true}', reply=victim
+    )
+    await agent.link.request(event().subject, b"{}", headers={"Nats-Msg-Id": "honest"})
+    assert await session.last_sequence(EVENTS.name) == 2
+    newest = await session.newest_command(OTHER, SESSION)
+    assert newest is not None
+    assert (newest.sequence, newest.payload) == (before.sequence, b'{"keep": "me"}')
+
+
+async def test_the_session_service_provisions_publishes_and_consumes(
+    secured: Secured, session: Bus
+) -> None:
+    taken: list[str] = []
+
+    async def take(delivery: Delivery) -> None:
+        taken.append(delivery.type)
+
+    loop = PullLoop(session, SESSION_EVENTS, take, key=lambda d: d.subject, concurrency=4)
+    running = asyncio.create_task(loop.run())
+    agent = await secured.agent(LAB)
+    await agent.publish_event(event(), source="agent/lab")
+    await eventually(lambda: taken == ["session.command-received.v1"])
+    assert await session.purge_commands(LAB, SESSION) == 0
+    await loop.drain(1)
+    await running
+
+
+async def test_the_gateway_reads_events_and_calls_services(secured: Secured, session: Bus) -> None:
+    gateway, auth = await secured.service("gateway"), await secured.service("auth")
+
+    async def keys(request: Empty) -> KeySet:
+        return KeySet(keys=({"kid": "one"},))
+
+    served = await auth.serve("auth", {AuthMethods.JWKS: keys})
+    assert (await gateway.call(AuthMethods.JWKS, Empty())).keys[0]["kid"] == "one"
+    signed_in = UserSignedIn(
+        id=uuid4().hex, at=datetime.now(UTC), user_id=new_user_id(), actor=system_actor("auth")
+    )
+    await auth.publish_event(signed_in, source="auth")
+    async with aclosing(
+        gateway.tail(EVENTS.name, ["evt.core.user.>", "evt.*.session.>"], start=StartAt.all())
+    ) as events:
+        assert (await anext(events)).type == "user.signed-in.v1"
+    await denied(
+        lambda: gateway.publish("evt.core.user.x.created", b"{}", {}, timeout=0.2), what="evt.core"
+    )
+    await denied(lambda: gateway.publish("cmd.lab.x", b"{}", {}, timeout=0.2), what="cmd.lab")
+    await denied(lambda: auth.publish("cmd.lab.x", b"{}", {}, timeout=0.2), what="cmd.lab")
+    await served.stop()
+
+
+async def test_the_relay_asks_agents_and_follows_events(secured: Secured, session: Bus) -> None:
+    relay, agent = await secured.service("vnc-proxy"), await secured.agent(LAB)
+
+    async def open_tunnel(request: OpenTunnel) -> TunnelOpened:
+        return TunnelOpened(tunnel_id=request.tunnel_id, instance="one")
+
+    served = await agent.serve_cluster(LAB, {AgentMethods.OPEN_TUNNEL: open_tunnel})
+    request = OpenTunnel(
+        tunnel_id="t",
+        secret="s",
+        dial_url="ws://127.0.0.1:1",
+        session_id=SESSION,
+        port=5900,
+        deadline=datetime.now(UTC),
+    )
+    for _ in range(20):
+        opened = await relay.call_cluster(AgentMethods.OPEN_TUNNEL, LAB, request)
+        assert opened.instance == "one"
+    await agent.publish_event(event(), source="agent/lab")
+    async with aclosing(
+        relay.tail(EVENTS.name, ["evt.*.session.>"], start=StartAt.all())
+    ) as events:
+        assert (await anext(events)).type == "session.command-received.v1"
+    await served.stop()
+
+
+async def test_the_catalog_service_publishes_templates_only(secured: Secured, session: Bus) -> None:
+    catalog = await secured.service("catalog-sync")
+    stored = await catalog.publish("evt.core.template.a_b.published", b"{}", {})
+    assert stored.stream == EVENTS.name
+    await denied(
+        lambda: catalog.publish("evt.core.user.x.created", b"{}", {}, timeout=0.2), what="evt.core"
+    )
+
+
+async def test_credentials_survive_a_restart_of_the_server(secured: Secured, session: Bus) -> None:
+    agent = await secured.agent(LAB)
+    secured.server.restart(kill=True)
+    stored = await agent.publish_event(event(), source="agent/lab", timeout=10)
+    assert stored.sequence == 1
+
+
+async def test_an_expired_credential_ends_the_client_and_tells(secured: Secured) -> None:
+    told = asyncio.Event()
+    path = secured.directory / "short.creds"
+    path.write_text(
+        mint_user(
+            agent_rights(LAB),
+            "short",
+            secured.trust.agents,
+            expires_at=datetime.now(UTC) + timedelta(seconds=2),
+        )
+    )
+    bus = await Bus.connect(
+        secured.server.url,
+        name="short",
+        credentials=path,
+        inbox=agent_rights(LAB).inbox,
+        on_closed=told.set,
+    )
+    async with asyncio.timeout(10):
+        await told.wait()
+    assert not bus.connected
+    with pytest.raises(BusUnavailableError):
+        await bus.publish_event(event(), source="agent/lab")
+    await bus.close()
+
+
+async def test_a_stranger_is_not_let_in(secured: Secured) -> None:
+    path = secured.directory / "stranger.creds"
+    path.write_text(service_credentials(Trust.new().services, "session"))
+    with structlog.testing.capture_logs() as logs:
+        connecting = asyncio.create_task(
+            Bus.connect(secured.server.url, name="stranger", credentials=path)
+        )
+        await eventually(
+            lambda: any("authorization" in str(line.get("error", "")).lower() for line in logs)
+        )
+        connecting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
