@@ -53,7 +53,7 @@ def slug(text: str, max_length: int = 40) -> str:
     that holds `--` always gets the digits, so no text can be chosen to collide
     with another one's slug.
     """
-    if len(text) <= max_length and _CLEAN.match(text) and _HASH_MARK not in text:
+    if len(text) <= max_length and _CLEAN.fullmatch(text) and _HASH_MARK not in text:
         return text
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
     kept = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -63,7 +63,7 @@ def token(text: str) -> str:
         SubjectError: it is empty, too long, or holds anything but letters,
             digits, `-` and `_`.
     """
-    if not _TOKEN.match(text):
+    if not _TOKEN.fullmatch(text):
         raise SubjectError(f"not a subject token: {text!r}")
     return text
 
