@@ -12,7 +12,7 @@ from streamspace_agent.enrolment import read_enrolment
 from streamspace_agent.heartbeat import Identity, Pulse
 from streamspace_agent.main import make_runtime
 from streamspace_agent.runtimes.null import NullOptions, NullRuntime
-from streamspace_agent.settings import AgentSettings, machine_capacity
+from streamspace_agent.settings import AgentSettings, offered_capacity
 from streamspace_common.contracts.base import Message
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import Capacity, Heartbeat, Inventory, ResourceState
@@ -153,5 +153,9 @@ def test_an_unsafe_state_directory_is_one_clear_sentence(tmp_path: Path) -> None
 
 
 def test_capacity_is_what_the_machine_bears_unless_told() -> None:
-    assert machine_capacity(None).max_sessions >= 1
-    assert machine_capacity(3).max_sessions == 3
+    own = offered_capacity(AgentSettings())
+    assert own.max_sessions >= 1
+    assert own.memory > 2**20
+    told = offered_capacity(AgentSettings(max_sessions=3, cpu=1.5, memory="2Gi"))
+    assert told == Capacity(max_sessions=3, cpu=1.5, memory=2**31)
+    assert offered_capacity(AgentSettings(cpu=8, memory="1Gi")).max_sessions == 2

@@ -13,6 +13,7 @@ from streamspace_common.bus.errors import (
     BusUnavailableError,
     MessageTooLargeError,
     NobodyAnswersError,
+    PermissionDeniedError,
     ProvisioningError,
     WrongLastSequenceError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "Delivery",
     "MessageTooLargeError",
     "NobodyAnswersError",
+    "PermissionDeniedError",
     "ProvisioningError",
     "PullLoop",
     "Reject",

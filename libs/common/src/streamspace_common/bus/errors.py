@@ -21,6 +21,10 @@ class ConnectionLostError(BusUnavailableError):
     """The connection broke while an answer was awaited; the request may have arrived."""
 
 
+class PermissionDeniedError(BusUnavailableError):
+    """The credentials do not allow it; a person has to see to it, or wait for it."""
+
+
 class WrongLastSequenceError(BusError):
     """The subject's newest message is another one than the publisher expected.
 

@@ -31,6 +31,7 @@ from streamspace_common.bus.errors import (
     ConnectionLostError,
     MessageTooLargeError,
     NobodyAnswersError,
+    PermissionDeniedError,
 )
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ class Link:
         self._last_reminder = float("-inf")
         self._replies = ""
         self._tokens = count()
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
 
     @classmethod
     async def open(
@@ -175,6 +176,7 @@ class Link:
         Raises:
             NobodyAnswersError: nobody listens on `subject`.
             ConnectionLostError: the connection broke; it may have been carried out.
+            PermissionDeniedError: the credentials do not allow to publish there.
             BusUnavailableError: no connection, or no answer in time.
             MessageTooLargeError: the server would refuse the payload.
         """
@@ -193,7 +195,7 @@ class Link:
     ) -> Msg:
         future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         token = f"{next(self._tokens):x}"
-        self._waiting[token] = future
+        self._waiting[token] = subject, future
         try:
             await self.publish(subject, payload, reply=f"{self._replies}.{token}", headers=headers)
             async with asyncio.timeout_at(deadline):
@@ -202,14 +204,16 @@ class Link:
             raise BusUnavailableError(f"no answer on {subject} in time") from error
         finally:
             del self._waiting[token]
+            if future.done() and not future.cancelled():
+                future.exception()  # Seen, also when the wait was cut short just then.
         if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
             raise NobodyAnswersError(f"nobody answers on {subject}")
         return message
 
     async def _on_reply(self, message: Msg) -> None:
-        future = self._waiting.get(message.subject.rpartition(".")[2])
-        if future is not None and not future.done():
-            future.set_result(message)
+        waiting = self._waiting.get(message.subject.rpartition(".")[2])
+        if waiting is not None and not waiting[1].done():
+            waiting[1].set_result(message)
 
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, *, timeout: float = 5.0
@@ -297,12 +301,19 @@ class Link:
             log.warning("bus.messages_dropped", subject=error.subject)
         elif "permissions violation" in str(error).lower():
             log.error("bus.permission_denied", client=self.name, error=_words(error))
+            self._deny(str(error).lower())
         elif isinstance(error, _BROKEN) and self.client.is_connected:
             log.debug("bus.connection_broken", error=_words(error))
         elif self.client.is_connected:
             log.error("bus.error", error=_words(error), exc_info=error)
         else:
             self._remind(error)
+
+    def _deny(self, error: str) -> None:
+        """Fail the requests that were refused, which nobody will ever answer."""
+        for subject, future in self._waiting.values():
+            if f'"{subject.lower()}"' in error and not future.done():
+                future.set_exception(PermissionDeniedError(f"not allowed to publish {subject}"))
 
     def _remind(self, error: Exception) -> None:
         """One line when the server is away, and one each half minute while it stays so."""
@@ -313,7 +324,7 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
-        for future in self._waiting.values():
+        for _, future in self._waiting.values():
             if not future.done():
                 future.set_exception(ConnectionLostError("the connection to NATS was lost"))
         if not self._leaving:

@@ -55,6 +55,7 @@ def document(payloads: dict[str, Payload]) -> dict[str, Any]:
         "operations": dict(_operations(channels)),
         "components": {
             "messages": {name: _message(payload) for name, payload in payloads.items()},
+            "parameters": {name: {"description": text} for name, text in _PARAMETERS.items()},
             "messageTraits": {"cloudEvent": {"headers": _CLOUD_EVENT_HEADERS}},
         },
         "x-jetstream": {
@@ -109,13 +110,14 @@ def _channel(
     address: str, messages: Iterable[str], stream: str | None, model: type[Message] | None = None
 ) -> dict[str, Any]:
     parameters = {
-        name: {"description": text}
-        for name, text in _PARAMETERS.items()
+        name: {"$ref": f"#/components/parameters/{name}"}
+        for name in _PARAMETERS
         if f"{{{name}}}" in address
     }
+    description = _summary(model) if model else None
     return {
         "address": address,
-        **({"description": _summary(model)} if model else {}),
+        **({"description": description} if description else {}),
         **({"parameters": parameters} if parameters else {}),
         "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
         "x-stored-in": stream,
@@ -190,9 +192,10 @@ def _listener(address: str) -> str:
 
 
 def _message(payload: Payload) -> dict[str, Any]:
+    summary = _summary(payload.model)
     return {
         "name": payload.name,
-        "summary": _summary(payload.model),
+        **({"summary": summary} if summary else {}),
         "contentType": "application/json",
         **(
             {"traits": [{"$ref": "#/components/messageTraits/cloudEvent"}]}
@@ -205,9 +208,8 @@ def _message(payload: Payload) -> dict[str, Any]:
 
 
 def _summary(model: type) -> str:
-    """The first sentence of the model's own docstring, or its name."""
-    text = vars(model).get("__doc__") or model.__name__
-    return " ".join(str(text).split("\n\n")[0].split())
+    """The first paragraph of the model's own docstring, where it has one."""
+    return " ".join((vars(model).get("__doc__") or "").split("\n\n")[0].split())
 
 
 def _stream(stream: Stream) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 A field `nats_url` of the session service is read from `STREAMSPACE_SESSION_NATS_URL`
 or, where all services share a value, from `STREAMSPACE_NATS_URL`; the service's own
-variable wins. Wrong or missing values are told in one sentence each, never with a
+variable wins. Where `STREAMSPACE_SECRETS_DIR` names a folder, a file in it with a
+field's name (`database_url`) is read after these: secrets then never stand in an
+environment. Wrong or missing values are told in one sentence each, never with a
 traceback and never with the value of a secret.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +26,14 @@ from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 SHARED_PREFIX = "STREAMSPACE_"
+SECRETS_DIR = f"{SHARED_PREFIX}SECRETS_DIR"
+"""Variable with the folder of a service's own secrets, one file for each."""
 PLACEHOLDERS = frozenset(
     {"", "changethis", "changeme", "change-me", "change_me", "secret", "password", "todo", "xxx"}
 )
@@ -95,11 +101,15 @@ class ServiceSettings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - none of ours
-        file_secret_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the folder's name is a setting
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Add the shared variables below the service's own; read no `.env` file by surprise."""
         shared = EnvSettingsSource(settings_cls, env_prefix=SHARED_PREFIX, env_ignore_empty=True)
-        return init_settings, env_settings, shared, file_secret_settings
+        folder = os.environ.get(SECRETS_DIR) or None
+        if folder is not None and not Path(folder).is_dir():
+            raise SettingsError(f"{SECRETS_DIR} is not valid: {folder} is not a folder")
+        files = SecretsSettingsSource(settings_cls, secrets_dir=folder, env_prefix="")
+        return init_settings, env_settings, shared, files
 
 
 class DatabaseSettings(BaseModel):

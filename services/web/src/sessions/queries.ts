@@ -1,0 +1,109 @@
+/** Reading and changing sessions. */
+import { type QueryClient, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { useBackend } from "../api/backend";
+import { unwrap } from "../api/client";
+import type { Accepted, NewSession, Session, SessionPage, ViewerRole } from "../api/types";
+import { notifyError } from "../shell/notify";
+import { remember, sessionKey, useLive } from "./live";
+import { newer } from "./state";
+
+/** While the event stream is away, lists are read anew now and then instead. */
+const POLL_MS = 10_000;
+
+export interface SessionFilter {
+  includeFinal: boolean;
+  everyone: boolean;
+}
+
+/** An answer may be older than an event that arrived while it was on its way. */
+function current(client: QueryClient, told: Session): Session {
+  return newer(client.getQueryData<Session>(sessionKey(told.id)), told);
+}
+
+export function useSessions(filter: SessionFilter) {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  const { connected } = useLive();
+  return useQuery({
+    queryKey: ["sessions", filter],
+    queryFn: async ({ signal }): Promise<SessionPage> => {
+      const page = await unwrap(api.GET("/api/v1/sessions", { params: { query: { ...filter, limit: 200 } }, signal }));
+      return { ...page, items: page.items.map((told) => current(client, told)) };
+    },
+    refetchInterval: connected ? false : POLL_MS,
+  });
+}
+
+export function useSession(id: string) {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  const { connected } = useLive();
+  return useQuery({
+    queryKey: sessionKey(id),
+    queryFn: async ({ signal }) =>
+      current(client, await unwrap(api.GET("/api/v1/sessions/{session_id}", { params: { path: { session_id: id } }, signal }))),
+    refetchInterval: connected ? false : POLL_MS,
+  });
+}
+
+export function useCommands(id: string) {
+  const { api } = useBackend();
+  return useQuery({
+    queryKey: ["commands", id],
+    queryFn: ({ signal }) =>
+      unwrap(api.GET("/api/v1/sessions/{session_id}/commands", { params: { path: { session_id: id } }, signal })),
+  });
+}
+
+export function useLaunch() {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ body, key }: { body: NewSession; key: string }): Promise<Accepted> =>
+      unwrap(api.POST("/api/v1/sessions", { body, params: { header: { "Idempotency-Key": key } } })),
+    onSuccess: ({ session }) => {
+      remember(client, session);
+      void client.invalidateQueries({ queryKey: ["sessions"] });
+    },
+  });
+}
+
+/** Hibernate, wake and delete, as one mutation each; errors are shown as a notification. */
+export function useSessionActions(id: string) {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  const params = { path: { session_id: id } };
+  const options = {
+    onSuccess: ({ session }: Accepted) => {
+      remember(client, session);
+      void client.invalidateQueries({ queryKey: ["sessions"] });
+    },
+    onError: (error: unknown) => {
+      notifyError(error);
+      void client.invalidateQueries({ queryKey: sessionKey(id) });
+    },
+  };
+  const hibernate = useMutation({
+    ...options,
+    mutationFn: () => unwrap(api.POST("/api/v1/sessions/{session_id}/hibernate", { params })),
+  });
+  const wake = useMutation({
+    ...options,
+    mutationFn: () => unwrap(api.POST("/api/v1/sessions/{session_id}/wake", { params })),
+  });
+  const remove = useMutation({
+    ...options,
+    mutationFn: (deleteHome: boolean) =>
+      unwrap(api.DELETE("/api/v1/sessions/{session_id}", { params: { ...params, query: { deleteHome } } })),
+  });
+  return { hibernate, wake, remove };
+}
+
+/** Asks for a ticket; each is good once and for seconds. */
+export function useConnect() {
+  const { api } = useBackend();
+  return (id: string, role: ViewerRole) =>
+    unwrap(
+      api.POST("/api/v1/sessions/{session_id}/connect", { params: { path: { session_id: id } }, body: { role } }),
+    );
+}
