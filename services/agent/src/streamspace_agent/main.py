@@ -24,7 +24,7 @@ from streamspace_agent.runtimes.null import NullOptions, NullRuntime
 from streamspace_agent.runtimes.process.paths import Layout, UnsafeDirectoryError
 from streamspace_agent.runtimes.process.runtime import ProcessRuntime
 from streamspace_agent.runtimes.process.starts import ProcessOptions
-from streamspace_agent.settings import AgentSettings, machine_capacity
+from streamspace_agent.settings import AgentSettings, offered_capacity
 from streamspace_agent.tunnels import Tunnels
 from streamspace_common.bus import Bus, RetryPolicy
 from streamspace_common.contracts import permissions
@@ -157,7 +157,7 @@ def _process_runtime(settings: AgentSettings) -> Runtime:
     return ProcessRuntime(
         layout,
         ProcessOptions(
-            capacity=machine_capacity(settings.max_sessions),
+            capacity=offered_capacity(settings),
             geometry=settings.geometry,
             kill_grace=settings.kill_grace,
             start_timeout=settings.start_timeout,
@@ -171,7 +171,7 @@ def _null_runtime(settings: AgentSettings) -> Runtime:
     return NullRuntime(
         settings.null_ledger or settings.state_dir / "ledger.jsonl",
         NullOptions(
-            capacity=machine_capacity(settings.max_sessions),
+            capacity=offered_capacity(settings),
             start_delay=settings.null_start_delay,
             stop_delay=settings.null_stop_delay,
             delay_jitter=settings.null_delay_jitter,

@@ -73,6 +73,14 @@ class AgentSettings(ServiceSettings):
         description="Sessions this machine can hold. By default as many as its memory (512 MiB "
         "each) and processors (10 each) bear.",
     )
+    cpu: float | None = Field(
+        default=None, gt=0, description="Cores to offer. By default those of this machine."
+    )
+    memory: str | None = Field(
+        default=None,
+        pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)?$",
+        description="Memory to offer, as `64Gi`. By default that of this machine.",
+    )
     heartbeat_interval: float = Field(
         default=5.0, gt=0, description="Seconds. The control plane misses three before it worries."
     )
@@ -132,11 +140,19 @@ class AgentSettings(ServiceSettings):
     null_seed: int | None = Field(default=None, description="Makes the above repeatable.")
 
 
-def machine_capacity(max_sessions: int | None) -> Capacity:
-    """What this machine can hold."""
-    cpus = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    bearable = max(1, min(cpus * _DESKTOPS_PER_CPU, memory // _MEMORY_PER_DESKTOP))
-    return Capacity(
-        max_sessions=bearable if max_sessions is None else max_sessions, cpu=cpus, memory=memory
-    )
+def offered_capacity(settings: AgentSettings) -> Capacity:
+    """What the settings offer, and where they are silent what this machine can hold."""
+    cpu = settings.cpu or float(len(os.sched_getaffinity(0)))
+    if settings.memory is not None:
+        memory = _bytes(settings.memory)
+    else:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    bearable = max(1, min(int(cpu * _DESKTOPS_PER_CPU), memory // _MEMORY_PER_DESKTOP))
+    sessions = bearable if settings.max_sessions is None else settings.max_sessions
+    return Capacity(max_sessions=sessions, cpu=cpu, memory=memory)
+
+
+def _bytes(amount: str) -> int:
+    digits = amount.rstrip("KMGTi")
+    exponent = ("", "Ki", "Mi", "Gi", "Ti").index(amount.removeprefix(digits))
+    return int(digits) * 1024**exponent

@@ -42,6 +42,16 @@ _READ_BUFFER = 16 * 1024
 _picows_log = logging.getLogger("picows.server")
 
 
+READ_LIMIT = int(__import__("os").environ.get("RL", 128)) * 1024
+
+
+class _Framing(WSProtocol):  # type: ignore[misc]
+    """picows' protocol, reading pieces that stay in the processor's cache."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return super().get_buffer(sizehint)[:READ_LIMIT]
+
+
 class ServedLeg(WebSocketLeg):
     """The server's end of a WebSocket; tells when it can be written to."""
 
@@ -211,7 +221,7 @@ def _to_websocket(transport: asyncio.Transport, upgrade: Upgrade, data: bytes) -
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(response, upgrade.leg)
 
-    protocol = WSProtocol(
+    protocol = _Framing(
         None,  # host and port, path: for clients
         None,
         False,

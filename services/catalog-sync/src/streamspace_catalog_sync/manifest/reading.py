@@ -151,10 +151,13 @@ def _canonical(
         findings.noted(f"spec.shmSize set to {known.shm_size}, which {known.repository} asks for")
     _refuse_control_characters(document, "")
     try:
-        manifest = TemplateManifest.model_validate(document)
+        read = TemplateManifest.model_validate(document)
     except ValidationError as error:
         raise RefusedError(_first_problem(error)) from error
-    canonical = manifest.model_dump(mode="json", exclude_none=True)
+    # A null says what leaving the field out says; so that a digest does not change when a
+    # later version knows more fields, it is left out.
+    canonical = read.model_dump(mode="json", exclude_none=True)
+    manifest = TemplateManifest.model_validate(canonical)
     if len(canonical_json(canonical)) > MAX_MANIFEST_BYTES:
         raise RefusedError(f"the manifest is larger than {MAX_MANIFEST_BYTES // 1024} KiB")
     name = manifest.metadata.name

@@ -34,7 +34,7 @@ class LoginBody(Body):
 
 class RefreshBody(Body):
     refresh_token: Secret | None = Field(
-        default=None, max_length=512, description="Left out, the cookie is taken."
+        default=None, min_length=1, max_length=512, description="Left out, the cookie is taken."
     )
 
 

@@ -10,7 +10,7 @@ from decimal import ROUND_CEILING, Decimal
 
 from streamspace_common.contracts.catalog import ResourceAmounts
 
-_QUANTITY = re.compile(r"^\+?(\d{1,18}(?:\.\d{0,9})?|\.\d{1,9})(?:([eE][+-]?\d{1,2})|(\D{1,2}))?$")
+_QUANTITY = re.compile(r"^\+?(\d{1,18}(?:\.\d{0,9})?|\.\d{1,9})(?:([eE][+-]?\d{1,2})|(\D{1,2}))?$", re.ASCII)
 _SUFFIXES: dict[str, Decimal] = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),
@@ -59,7 +59,7 @@ def parse(text: str) -> Decimal:
     Raises:
         ValueError: it is not a quantity.
     """
-    match = _QUANTITY.match(text) if len(text) <= _MAX_LENGTH else None
+    match = _QUANTITY.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if match is None:
         raise ValueError(f"{text[:_MAX_LENGTH]!r} is not a quantity")
     number, exponent, suffix = match.groups()

@@ -13,6 +13,7 @@ from streamspace_agent.runtimes.process.processes import (
     boot_id,
     end_family,
     family,
+    identify,
     process_table,
 )
 from streamspace_agent.runtimes.process.records import SessionRecord
@@ -106,7 +107,8 @@ def _release_displays(pids: Iterable[int]) -> None:
     dead = set(pids)
     for lock in _LOCKS.glob(".X*-lock"):
         with contextlib.suppress(OSError, ValueError):
-            if int(lock.read_text()) in dead:
+            holder = int(lock.read_text())
+            if holder in dead and identify(holder) is None:
                 number = lock.name.removeprefix(".X").removesuffix("-lock")
                 (_LOCKS / ".X11-unix" / f"X{number}").unlink(missing_ok=True)
                 lock.unlink()
