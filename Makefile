@@ -10,6 +10,7 @@ PACKAGES := libs/common libs/embedded services/gateway services/auth services/se
 WORKERS ?= 2
 PORT ?= 8080
 STREAM_PORT ?= 8081
+DATA ?= .streamspace
 
 ##@ Run
 
@@ -20,11 +21,11 @@ help: ## List the targets
 .PHONY: up
 up: ## Set up what is missing and run StreamSpace on this machine (PORT=8080)
 	@$(BOOTSTRAP) run
-	@exec $(BIN)/streamspace-embedded up --port $(PORT) --stream-port $(STREAM_PORT)
+	@exec $(BIN)/streamspace-embedded up --data $(DATA) --port $(PORT) --stream-port $(STREAM_PORT)
 
 .PHONY: down
 down: ## Stop a StreamSpace that runs in another terminal
-	@$(BIN)/streamspace-embedded down
+	@$(BIN)/streamspace-embedded down --data $(DATA)
 
 .PHONY: setup
 setup: ## Install everything for development, and nothing more
@@ -52,6 +53,7 @@ arch: ## Who may import whom
 drift: ## Generated files are current
 	@$(BIN)/python -m streamspace_common.protogen --check
 	@$(BIN)/python -m streamspace_gateway.openapi --check docs/reference/openapi.json
+	@$(BIN)/python -m streamspace_embedded.settings_reference --check
 
 .PHONY: web-check
 web-check: ## The web app: eslint, types, unit tests, generated client
@@ -82,6 +84,14 @@ proto: ## Write proto/ from the contracts
 openapi: ## Write the OpenAPI document and the web app's client
 	@$(BIN)/python -m streamspace_gateway.openapi docs/reference/openapi.json
 	@cd services/web && npm run --silent api
+
+.PHONY: settings
+settings: ## Write the reference of all settings
+	@$(BIN)/python -m streamspace_embedded.settings_reference
+
+.PHONY: screenshot
+screenshot: setup ## Take the README's picture anew
+	@STREAMSPACE_UPDATE_SCREENSHOT=1 $(BIN)/python -m pytest -q tests/e2e/test_browser.py
 
 .PHONY: constraints
 constraints: ## Lock the versions that are installed now

@@ -55,7 +55,7 @@ TO_RUN = {
     "fc-match": "fontconfig",
     "setpriv": "util-linux",
 }
-TO_TEST = {"chromium": "chromium", "haproxy": "haproxy"}
+TO_TEST = {"chromium": "chromium", "haproxy": "haproxy", "curl": "curl"}
 FONTS = ("fonts-dejavu-core",)
 
 

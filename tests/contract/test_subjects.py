@@ -1,5 +1,7 @@
 """Subjects: what is built is parsed back, what is unsafe is refused, nothing overlaps."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

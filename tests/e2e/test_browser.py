@@ -1,5 +1,6 @@
 """A person at the browser: sign in, launch, type, come back, end; seen in real Chromium."""
 
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.support.stack import ADMIN_PASSWORD
 from streamspace_common.testing.waiting import eventually
 
 RESULTS = Path(__file__).parents[2] / "test-results"
+README_IMAGE = Path(__file__).parents[2] / "docs" / "images" / "desktop.png"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox",
@@ -112,6 +114,8 @@ async def test_a_person_launches_a_desktop_types_into_it_and_ends_it(stack, page
 
     await eventually(repainted, timeout=10, message="the picture did not change")
     await page.screenshot(path=RESULTS / "desktop.png")
+    if os.environ.get("STREAMSPACE_UPDATE_SCREENSHOT"):
+        shutil.copy(RESULTS / "desktop.png", README_IMAGE)
 
     desktop_processes = set(stack.processes_of(session_id))
     await page.reload()

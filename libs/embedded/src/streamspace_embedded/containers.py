@@ -24,6 +24,8 @@ from streamspace_embedded import databases, trust
 from streamspace_embedded.layout import Layout
 from streamspace_embedded.trust import Secrets
 
+SUPERUSER = "streamspace"
+"""Of the PostgreSQL container; `databases` is the only one that signs in as it."""
 NATS_PORT = 4222
 NATS_MONITORING_PORT = 8222
 NATS_STORE = Path("/data/nats/store")
@@ -89,10 +91,9 @@ def create_databases(installation: Path, *, postgres: str) -> None:
     known = trust.load(layout)
     asyncio.run(
         databases.prepare(
-            f"postgresql://postgres:{password}@{postgres}/postgres", known.database_passwords
+            f"postgresql://{SUPERUSER}:{password}@{postgres}/postgres", known.database_passwords
         )
     )
-
 
 
 def _postgres_password(layout: Layout) -> Path:

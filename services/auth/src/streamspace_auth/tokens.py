@@ -22,11 +22,9 @@ from uuid import UUID, uuid4
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from streamspace_common.contracts.identity import User
+from streamspace_common.contracts.identity import TOKEN_AUDIENCE, TOKEN_ISSUER, User
 
 ALGORITHM = "EdDSA"
-ISSUER = "streamspace"
-AUDIENCE = "streamspace-api"
 KEY_LEAD = timedelta(hours=1)
 """How long before its first signature a key is published."""
 CLOCK_LEEWAY = timedelta(minutes=5)
@@ -125,8 +123,8 @@ def issue(key: SigningKey, user: User, sign_in: UUID, now: datetime, lifetime: t
     """
     issued_at = int(now.timestamp())
     claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
+        "iss": TOKEN_ISSUER,
+        "aud": TOKEN_AUDIENCE,
         "sub": user.id,
         "name": user.username,
         "role": user.role.value,
