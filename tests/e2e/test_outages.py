@@ -85,6 +85,58 @@ async def test_a_session_deleted_while_its_agent_is_dead_is_gone_soon_after(stac
     await until_alive_again(stack, "agent-local", old_pid)
     await user.wait_for(session["id"], "terminated", seconds=15)
     await eventually(lambda: stack.processes_of(session["id"]) == [], timeout=5)
+    states = [event.data["toState"] for event in await history(user, session["id"], "state")]
+    assert states.count("terminated") == 1
+
+
+async def history(user, session_id, *names, until="terminated"):
+    """Every event of the session that is stored so far, up to the state `until`."""
+    found = []
+    async with user.events(f"/sessions/{session_id}/events", last_event_id=0) as events:
+        async with asyncio.timeout(20):
+            async for event in events:
+                if event.name in names:
+                    found.append(event)
+                if event.name == "state" and event.data["toState"] == until:
+                    break
+    return found
+
+
+async def test_a_session_whose_agent_is_away_is_unknown_until_it_returns(stack, user):
+    session = await user.launch("starter_terminal")
+    await user.wait_for(session["id"], "running")
+    processes = stack.processes_of(session["id"])
+    old_pid = stack.pid("agent-local")
+    with stack.held("agent-local"):
+        away = await user.wait_for(session["id"], "unknown", seconds=40)
+        assert away["message"]
+        assert stack.processes_of(session["id"]) == processes
+    await until_alive_again(stack, "agent-local", old_pid)
+    await user.wait_for(session["id"], "running")
+    assert stack.processes_of(session["id"]) == processes
+
+
+async def test_an_event_stream_resumes_without_a_gap_after_a_gateway_died(stack, user):
+    session = await user.launch("starter_terminal")
+    seen = []
+    async with user.events(f"/sessions/{session['id']}/events", last_event_id=0) as events:
+        async for event in events:
+            seen.append(event)
+            if event.name == "phase":
+                break
+    old_pid = stack.kill("gateway")
+    await until_alive_again(stack, "gateway", old_pid)
+    await user.wait_for(session["id"], "running")
+    await patiently(lambda: user.delete(session["id"]))
+    path = f"/sessions/{session['id']}/events"
+    async with user.events(path, last_event_id=seen[-1].id) as events:
+        async with asyncio.timeout(30):
+            async for event in events:
+                seen.append(event)
+                if event.name == "state" and event.data["toState"] == "terminated":
+                    break
+    everything = await history(user, session["id"], "created", "phase", "state", "failure")
+    assert [event.id for event in seen] == [event.id for event in everything]
 
 
 async def test_a_session_created_and_deleted_while_its_agent_is_dead_never_starts(stack, user):

@@ -127,7 +127,7 @@ def _process(tmp_path: Path) -> Installation:
                 os.kill(entry, signal.SIGKILL)
 
     def remains() -> list[str]:
-        places = [*(layout.state / "sessions").iterdir(), *layout.sockets.iterdir()]
+        places = [*(layout.state / "sessions").iterdir(), *layout.sockets.glob("*")]
         return [str(path) for path in places] + [str(pid) for pid in _marked(layout, None)]
 
     return Installation(make, kill, remains, make())

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,13 +116,16 @@ class Agent:
     """The agent's process."""
 
     def __init__(self, tmp_path: Path, nats_url: str) -> None:
-        self.layout = Layout.prepare(tmp_path / "agent")
+        # pytest's own paths are too long for sockets.
+        self.sockets = Path(tempfile.mkdtemp(prefix="agent-test-"))
+        self.layout = Layout.prepare(tmp_path / "agent", self.sockets)
         self.log = tmp_path / "agent.log"
         self.environment = {
             "PATH": os.environ["PATH"],
             "STREAMSPACE_NATS_URL": nats_url,
             "STREAMSPACE_AGENT_CLUSTER_ID": CLUSTER,
             "STREAMSPACE_AGENT_STATE_DIR": str(self.layout.state),
+            "STREAMSPACE_AGENT_RUNTIME_DIR": str(self.sockets),
             "STREAMSPACE_AGENT_HEARTBEAT_INTERVAL": "0.2",
             "STREAMSPACE_AGENT_INVENTORY_INTERVAL": "0.5",
             "STREAMSPACE_AGENT_KILL_GRACE": "0.5",
@@ -156,7 +161,7 @@ class Agent:
         return [pid for pid in marked if name is None or name in _name(pid)]
 
     def remains(self) -> list[str]:
-        places = [*(self.layout.state / "sessions").iterdir(), *self.layout.sockets.iterdir()]
+        places = [*(self.layout.state / "sessions").iterdir(), *self.layout.sockets.glob("*")]
         return [*map(str, places), *(f"{pid} {_name(pid)}" for pid in self.pids())]
 
 
@@ -174,6 +179,7 @@ def agent(tmp_path: Path, nats_server: Any, desktop_programs: None) -> Any:
     for pid in made.pids():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(made.sockets, ignore_errors=True)
     if "Traceback" in (log := made.log.read_text() if made.log.exists() else ""):
         raise AssertionError(log)
 

@@ -104,7 +104,7 @@ async def test_commands_survive_agents_that_are_killed_and_take_effect_once(
     for session in SESSIONS:
         await send(bus, StartSession, session, 1, spec=make_spec(session))
     for share in (5, 20, 40):
-        await eventually(lambda share=share: len(agents.effects("started")) >= share, timeout=30)  # type: ignore[misc]
+        await eventually(lambda share=share: len(agents.effects("started")) >= share, timeout=30)
         agents.kill_one()
         agents.start()
     await eventually(lambda: len(agents.effects("started")) == len(SESSIONS), timeout=30)

@@ -54,7 +54,7 @@ class Machine:
         return self.layout.state / "homes" / "ada-00000000"
 
     def remains(self) -> list[str]:
-        places = [*(self.layout.state / "sessions").iterdir(), *self.layout.sockets.iterdir()]
+        places = [*(self.layout.state / "sessions").iterdir(), *self.layout.sockets.glob("*")]
         return [*map(str, places), *map(str, self.pids())]
 
     async def restart(self, *, stop_sessions: bool) -> None:
@@ -323,3 +323,47 @@ async def test_no_display_listens_on_a_network(machine: Any, make_spec: Any) -> 
         if line.split()[3] == "0A"
     }
     assert not inodes & listening
+
+
+async def test_a_wake_that_was_cut_short_ends_in_hibernation_with_its_home(
+    machine: Any, make_spec: Any
+) -> None:
+    spec = make_spec(persistent_home=False)
+    await machine.runtime.ensure_running(spec, 1, ignore)
+    (machine.layout.temporary_home(S) / "notes").write_text("mine")
+    await machine.runtime.ensure_hibernated(spec, 2)
+    hibernated = machine.record()
+    interrupted = hibernated.model_copy(
+        update={"state": ResourceState.STARTING, "generation": 3, "woken": True}
+    )
+    Records(machine.layout.records).save(interrupted)
+    await machine.restart(stop_sessions=False)
+
+    assert machine.record().state is ResourceState.HIBERNATED
+    assert (machine.layout.temporary_home(S) / "notes").read_text() == "mine"
+
+
+async def test_a_failed_start_takes_its_temporary_home_along(machine: Any, make_spec: Any) -> None:
+    spec = make_spec(persistent_home=False, command=("false",))
+    with pytest.raises(PermanentFailure):
+        await machine.runtime.ensure_running(spec, 1, ignore)
+    assert list((machine.layout.state / "homes").iterdir()) == []
+
+
+async def test_sessions_are_not_stopped_while_another_agent_serves_them(
+    machine: Any, make_spec: Any
+) -> None:
+    await machine.runtime.ensure_running(make_spec(), 1, ignore)
+    other = ProcessRuntime(machine.layout, machine.options)
+    await other.open()
+    await other.close(stop_sessions=True)
+    assert machine.pids() != []
+    await machine.runtime.close(stop_sessions=True)
+    assert machine.remains() == []
+    machine.runtime = ProcessRuntime(machine.layout, machine.options)
+
+
+async def test_a_record_nobody_can_read_is_set_aside(machine: Any) -> None:
+    (machine.layout.records / f"{S}.json").write_text("{half")
+    assert await machine.runtime.inventory() == ()
+    assert (machine.layout.records / f"{S}.unreadable").exists()

@@ -310,3 +310,11 @@ async def test_another_clusters_command_is_refused(bench: Bench) -> None:
     outcome = await bench.handle(StopSession, cluster_id=ClusterId("other"))
     assert isinstance(outcome, Refuse)
     assert bench.runtime.calls == []
+
+
+async def test_a_command_the_agent_itself_failed_on_is_told_as_failed(bench: Bench) -> None:
+    await bench.handler.give_up(bench.make(HibernateSession).to_json())
+    await bench.handler.give_up(b"unreadable")
+    (failed,) = bench.events.events
+    assert isinstance(failed, SessionFailed)
+    assert failed.reason is Reason.HIBERNATE_FAILED

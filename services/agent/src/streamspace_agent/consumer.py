@@ -26,6 +26,11 @@ def command_loop(
             case Refuse(reason):
                 raise Reject(reason)
 
+    async def give_up(delivery: Delivery, error: BaseException) -> None:
+        if not isinstance(error, Retry):
+            # Not an outcome of the handler, so nobody has been told yet.
+            await handler.give_up(delivery.payload)
+
     return PullLoop(
         bus,
         agent_durable(cluster),
@@ -34,5 +39,6 @@ def command_loop(
         key=lambda delivery: delivery.subject,
         concurrency=concurrency,
         retry=retry,
+        on_given_up=give_up,
         on_newer=lambda delivery: handler.newer(delivery.payload),
     )

@@ -177,6 +177,21 @@ class CommandHandler:
         work.newer = command.generation
         work.task.cancel()
 
+    async def give_up(self, payload: bytes) -> None:
+        """Tell that a command failed which this agent could not even handle properly."""
+        try:
+            command = COMMAND.validate_json(payload)
+        except ValidationError:
+            return
+        await self._events.publish(
+            self._reporter.failed(
+                command,
+                self._now(),
+                _FAILED[type(command)],
+                "The agent failed unexpectedly; its log tells why.",
+            )
+        )
+
     async def _settle(self, work: _Work, *, last_try: bool) -> Outcome:
         try:
             outcome, result = await self._outcome(work, last_try=last_try)

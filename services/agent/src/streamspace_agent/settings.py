@@ -155,4 +155,4 @@ def offered_capacity(settings: AgentSettings) -> Capacity:
 def _bytes(amount: str) -> int:
     digits = amount.rstrip("KMGTi")
     exponent = ("", "Ki", "Mi", "Gi", "Ti").index(amount.removeprefix(digits))
-    return int(digits) * 1024**exponent
+    return int(digits) << (10 * exponent)

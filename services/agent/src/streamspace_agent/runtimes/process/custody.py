@@ -32,6 +32,8 @@ class Held:
     missing: str | None
     """The role of a vital process that was gone before we came."""
     watch: asyncio.Task[None] | None = None
+    ended: bool = False
+    """Its end was noticed: what follows from that must not be cut short."""
 
 
 OnEnd = Callable[[Held, str, int | None], Awaitable[None]]
@@ -84,6 +86,8 @@ class Custody:
         sessions = list(self._held)
         for held in self._held.values():
             self._let_go(held)
+            for each in held.started:
+                each.process.release()
         self._held.clear()
         await asyncio.gather(*self._letting_go, return_exceptions=True)
         return sessions
@@ -115,15 +119,14 @@ class Custody:
         if role is None:
             ended = await wait_vital_end(held.started)
             role, exit_code = ended.role, ended.process.exit_code
+        held.ended = True
         await self._on_end(held, role, exit_code)
 
     def _let_go(self, held: Held) -> None:
         watch = held.watch
         if watch is not None and not watch.done():
-            watch.cancel()
+            if not held.ended:
+                watch.cancel()
             self._letting_go.add(watch)
             watch.add_done_callback(self._letting_go.discard)
-        for each in held.started:
-            if each.process.exited.is_set():
-                continue
-            each.process.release()
+        # Their pidfds are kept until they end: an unwatched child would stay a zombie.

@@ -178,6 +178,8 @@ class SessionPlaces:
     def make(self) -> None:
         """Make all of them, private and empty: what an earlier run left is removed."""
         self.remove()
+        # It may lie below /tmp, where things that rest for long are cleaned away.
+        private_directory(self.sockets.parent)
         for path in (
             self.root,
             self.temporary,

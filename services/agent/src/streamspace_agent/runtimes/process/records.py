@@ -7,6 +7,7 @@ the processes too.
 """
 
 import os
+import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,7 +41,8 @@ class SessionRecord(BaseModel):
     """One session as it was when it was last written.
 
     `suspended` marks a running session whose processes were ended together with the
-    agent; it is started again with the next one.
+    agent; it is started again with the next one. `woken` marks a start from hibernation,
+    so that one that was cut short ends in hibernation again.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +56,7 @@ class SessionRecord(BaseModel):
     display: int | None = None
     processes: tuple[ProcessRecord, ...] = ()
     suspended: bool = False
+    woken: bool = False
     death_message: str | None = None
     death_reason: Reason = Reason.DESKTOP_DIED
 
@@ -100,6 +103,13 @@ class Records:
     def all(self) -> list[SessionRecord]:
         found = (self.load(session) for session in self.sessions())
         return [record for record in found if record is not None]
+
+    def age(self, session: SessionId) -> float:
+        """Seconds since the record was written; 0 where there is none."""
+        try:
+            return time.time() - self._path(session).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def stamp(self) -> int:
         """Changes whenever any record does: one cheap look instead of reading them all."""

@@ -10,6 +10,7 @@ that ends is buried by whoever gets the lock first, and told of by all under one
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -25,9 +26,10 @@ from streamspace_agent.runtimes.process import endings, programs
 from streamspace_agent.runtimes.process.care import translated, undisturbed
 from streamspace_agent.runtimes.process.custody import Custody, Held
 from streamspace_agent.runtimes.process.endings import Undertaker
-from streamspace_agent.runtimes.process.fences import Fences
+from streamspace_agent.runtimes.process.fences import KEPT_FOR, Fences
 from streamspace_agent.runtimes.process.homes import Homes
 from streamspace_agent.runtimes.process.paths import Layout
+from streamspace_agent.runtimes.process.presence import Presence
 from streamspace_agent.runtimes.process.records import Records, SessionRecord
 from streamspace_agent.runtimes.process.starts import ProcessOptions, Starts
 from streamspace_common.contracts.catalog import RuntimeKind
@@ -55,12 +57,14 @@ class ProcessRuntime:
         self._undertaker = Undertaker(layout, grace=options.kill_grace)
         self._starts = Starts(layout, options, self._records, self._undertaker)
         self._custody = Custody(self._records, self._on_end)
+        self._presence = Presence(layout.state / "agents.lock")
         self._changes: asyncio.Queue[Observed] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # Taking over and letting go
 
     async def open(self) -> None:
+        self._presence.enter()
         await asyncio.to_thread(self._homes.finish_removals)
         for record in self._records.all():
             await self._take_over(record)
@@ -72,8 +76,12 @@ class ProcessRuntime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         held = await self._custody.release_all()
-        if stop_sessions:
+        if stop_sessions and self._presence.is_last():
             await asyncio.gather(*(self._suspend(session) for session in held))
+        with contextlib.suppress(OSError):
+            # Only where it is empty; the next session makes it again.
+            self._layout.sockets.rmdir()
+        self._presence.leave()
 
     async def _take_over(self, record: SessionRecord) -> None:
         session = record.session_id
@@ -85,8 +93,10 @@ class ProcessRuntime:
             # Its agent was killed amid the start; the command comes again.
             log.info("removing a start that was cut short", session=session)
             async with self._fences.hold(session):
-                await self._bury(session, record)
-                self._records.remove(session)
+                try:
+                    await self._starts.undo_cut_short(record)
+                except (PassingFailure, OSError) as error:
+                    log.warning("could not be removed", session=session, error=str(error))
 
     async def _suspend(self, session: SessionId) -> None:
         async with self._fences.hold(session):
@@ -140,12 +150,11 @@ class ProcessRuntime:
         self, spec: SessionSpec, generation: int, report_phase: ReportPhase
     ) -> None:
         session = spec.session_id
-        self._fences.raise_to(session, generation)
-        async with self._fences.hold(session):
-            self._fences.check(session, generation)
+        async with self._fenced(session, generation):
             before = self._records.load(session)
             if before is not None and self._custody.is_alive(before):
-                self._records.save(before.model_copy(update={"generation": generation}))
+                with translated():
+                    self._records.save(before.model_copy(update={"generation": generation}))
                 return
             with translated():
                 launch = self._starts.prepare(spec)
@@ -164,9 +173,7 @@ class ProcessRuntime:
 
     async def ensure_hibernated(self, spec: SessionSpec, generation: int) -> None:
         session = spec.session_id
-        self._fences.raise_to(session, generation)
-        async with self._fences.hold(session):
-            self._fences.check(session, generation)
+        async with self._fenced(session, generation):
             with translated():
                 await self._undertaker.bury(session, self._records.load(session))
                 self._records.save(
@@ -182,9 +189,7 @@ class ProcessRuntime:
     async def ensure_absent(
         self, session: SessionId, generation: int, *, delete_home: bool
     ) -> None:
-        self._fences.raise_to(session, generation)
-        async with self._fences.hold(session):
-            self._fences.check(session, generation)
+        async with self._fenced(session, generation):
             record = self._records.load(session)
             with translated():
                 await self._undertaker.bury(session, record)
@@ -203,6 +208,19 @@ class ProcessRuntime:
             return await connect_stream(str(self._layout.session(session).rfb))
         except OSError as error:
             raise SessionUnreachable(f"The desktop does not answer: {error}.") from error
+
+    @contextlib.asynccontextmanager
+    async def _fenced(self, session: SessionId, generation: int) -> AsyncIterator[None]:
+        """Write the generation, then be the only one to work on the session.
+
+        Raises:
+            Superseded: a newer one is there, or came while we waited.
+        """
+        with translated():
+            self._fences.raise_to(session, generation)
+        async with self._fences.hold(session):
+            self._fences.check(session, generation)
+            yield
 
     # Deaths
 
@@ -226,7 +244,11 @@ class ProcessRuntime:
         dead = record.model_copy(
             update={"state": ResourceState.DEAD, "suspended": False, "death_message": message}
         )
-        self._records.save(dead)
+        try:
+            self._records.save(dead)
+        except OSError as error:
+            # A full disk may well be what it died of: that must not hide the death.
+            log.warning("death not written down", session=record.session_id, error=str(error))
         log.warning("desktop died", session=record.session_id, message=message)
         self._changes.put_nowait(self._observe(dead))
         await self._bury(record.session_id, record)
@@ -250,7 +272,16 @@ class ProcessRuntime:
             if rounds % 30 == 0:
                 self._cut_long_logs()
             if rounds % 3600 == 0:
-                self._fences.prune(lambda session: self._records.load(session) is not None)
+                await self._forget_old()
+
+    async def _forget_old(self) -> None:
+        """Drop what nobody can ask about any more."""
+        for record in self._records.all():
+            session = record.session_id
+            if record.state is ResourceState.DEAD and self._records.age(session) > KEPT_FOR:
+                async with self._fences.hold(session):
+                    self._records.remove(session)
+        self._fences.prune(lambda session: self._records.load(session) is not None)
 
     def _cut_long_logs(self) -> None:
         for session in self._records.sessions():

@@ -11,7 +11,7 @@ from streamspace_agent.ports import PermanentFailure, ReportPhase
 from streamspace_agent.runtimes.process import appearance, desktop, environment
 from streamspace_agent.runtimes.process.endings import Undertaker
 from streamspace_agent.runtimes.process.launch import Launch, Started
-from streamspace_agent.runtimes.process.paths import Layout
+from streamspace_agent.runtimes.process.paths import Layout, remove_tree
 from streamspace_agent.runtimes.process.processes import boot_id
 from streamspace_agent.runtimes.process.records import ProcessRecord, Records, SessionRecord
 from streamspace_common.contracts.clusters import Capacity, ResourceState
@@ -96,6 +96,7 @@ class Starts:
             spec=spec,
             incarnation=secrets.token_hex(8),
             boot_id=boot_id(),
+            woken=before is not None and before.state is ResourceState.HIBERNATED,
         )
         # Written before anything runs: an agent that is killed now is cleaned up after.
         self._records.save(starting)
@@ -118,8 +119,18 @@ class Starts:
         await self._undertaker.bury(session, self._records.load(session))
         if before is not None and (before.state is ResourceState.HIBERNATED or before.suspended):
             self._records.save(before)
-        else:
-            self._records.remove(session)
+            return
+        await asyncio.to_thread(remove_tree, self._layout.temporary_home(session))
+        self._records.remove(session)
+
+    async def undo_cut_short(self, starting: SessionRecord) -> None:
+        """Undo a start whose agent was killed amid it."""
+        before = None
+        if starting.woken:
+            before = starting.model_copy(
+                update={"state": ResourceState.HIBERNATED, "processes": (), "woken": False}
+            )
+        await self.undo(starting.session_id, before)
 
     def lack_of_space(self) -> str | None:
         """Why there is no room for another session, in words; None when there is."""
