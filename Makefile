@@ -11,6 +11,7 @@ WORKERS ?= 2
 PORT ?= 8080
 STREAM_PORT ?= 8081
 DATA ?= .streamspace
+NAME ?= admin
 
 ##@ Run
 
@@ -26,6 +27,10 @@ up: ## Set up what is missing and run StreamSpace on this machine (PORT=8080)
 .PHONY: down
 down: ## Stop a StreamSpace that runs in another terminal
 	@$(BIN)/streamspace-embedded down --data $(DATA)
+
+.PHONY: recover-admin
+recover-admin: ## Give an admin a new password, while StreamSpace runs (NAME=admin)
+	@$(BIN)/streamspace-embedded recover-admin --data $(DATA) --name $(NAME)
 
 .PHONY: setup
 setup: ## Install everything for development, and nothing more

@@ -138,7 +138,11 @@ def commands(up: Stack, clone: Path, catalog: Path) -> Iterator[subprocess.Popen
         process = subprocess.Popen(
             ["bash", "-euo", "pipefail", "-c", here],
             cwd=clone,
-            env=environment(PASSWORD=ADMIN_PASSWORD, CATALOG_URL=str(catalog)),
+            env=environment(
+                PASSWORD=ADMIN_PASSWORD,
+                CATALOG_URL=str(catalog),
+                STREAMSPACE_AGENT_ON_EXIT="stop",  # nothing is left of a test that fails
+            ),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -166,9 +170,13 @@ def test_make_test_would_run_pytest_after_its_setup() -> None:
 
 
 async def test_make_up_serves_and_says_where(up: Stack) -> None:
-    told = up.log.read_text()
-    assert f"runs at {up.url.replace('127.0.0.1', 'localhost')}" in told
-    assert "Sign in as admin" in told
+    address = f"runs at {up.url.replace('127.0.0.1', 'localhost')} "
+
+    def told() -> bool:
+        text = up.log.read_text()
+        return address in text and "Sign in as admin" in text
+
+    await eventually(told, message="make up does not say where it runs")
     async with httpx2.AsyncClient(base_url=up.url, trust_env=False) as client:
         page = await client.get("/")
         assert page.status_code == 200
@@ -199,6 +207,20 @@ async def test_the_commands_add_a_user_a_catalog_and_a_cluster_that_runs_session
     assert any((clone / ".streamspace" / "east" / "homes").iterdir())
     assert (await admin.delete(session["id"])).status_code == 202
     await admin.wait_for(session["id"], *FINAL)
+
+
+async def test_an_admin_who_lost_the_password_is_let_in_again(admin: Api, up: Stack) -> None:
+    user = {"username": "forgetful", "password": "a long passphrase"}
+    assert (await admin.post("/users", json=user)).status_code == 201
+    told = subprocess.run(
+        ["make", "--no-print-directory", "recover-admin", "NAME=forgetful"],
+        cwd=REPOSITORY, env=environment(DATA=str(up.data)), check=True, capture_output=True,
+        text=True, timeout=60,
+    ).stdout  # fmt: skip
+    found = re.search(r"^Sign in as forgetful with the password (\S+)$", told, flags=re.MULTILINE)
+    assert found, told
+    signed_in = await sign_in(admin.client, "forgetful", found[1])
+    assert signed_in.user["role"] == "admin"
 
 
 async def items(api: Api, path: str) -> list[dict[str, Any]]:

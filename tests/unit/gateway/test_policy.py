@@ -33,6 +33,7 @@ SIGNED_IN = {
     ("get", "/api/v1/sessions/{session_id}/commands"),
     ("get", "/api/v1/sessions/{session_id}/events"),
     ("get", "/api/v1/events"),
+    ("get", "/api/v1/runtimes"),
 }
 OPERATORS = {
     ("post", "/api/v1/catalogs"),

@@ -1,5 +1,7 @@
 """Settings are checked once, before anything starts, and told in plain sentences."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import Field, SecretStr
 
@@ -130,3 +132,29 @@ def test_a_wrong_secret_is_never_shown(
 
 def test_a_secret_is_hidden_where_settings_are_printed(database: None) -> None:
     assert "s3cr3t" not in repr(load(Settings))
+
+
+def test_a_secret_may_stand_in_a_file_named_like_its_field(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "database_url").write_text("postgresql://a:s3cr3t@db/catalog\n")
+    monkeypatch.setenv("STREAMSPACE_SECRETS_DIR", str(tmp_path))
+    url = load(Settings).database_url.get_secret_value()
+    assert url == "postgresql://a:s3cr3t@db/catalog"
+
+
+def test_a_variable_wins_over_a_file(
+    database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "database_url").write_text("postgresql://a:b1@elsewhere/catalog")
+    monkeypatch.setenv("STREAMSPACE_SECRETS_DIR", str(tmp_path))
+    assert "elsewhere" not in load(Settings).database_url.get_secret_value()
+
+
+def test_a_missing_folder_of_secrets_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STREAMSPACE_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit):
+        load(Settings)
+    assert "STREAMSPACE_SECRETS_DIR" in capsys.readouterr().err

@@ -74,14 +74,21 @@ class Layout:
 
         Agents that were enrolled by hand know NATS' port, so it must not wander.
         """
-        path = self.data / "ports.json"
-        kept: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        kept = self.kept_ports()
         ports = {
             name: kept[name] if name in kept and is_free(kept[name]) else free_port()
             for name in names
         }
-        path.write_text(json.dumps(ports, indent=2) + "\n")
+        self._ports.write_text(json.dumps(ports, indent=2) + "\n")
         return ports
+
+    def kept_ports(self) -> dict[str, int]:
+        """The ports of the last start, which a running installation uses."""
+        return dict(json.loads(self._ports.read_text())) if self._ports.exists() else {}
+
+    @property
+    def _ports(self) -> Path:
+        return self.data / "ports.json"
 
 
 def trim_log(path: Path) -> None:

@@ -1,4 +1,5 @@
-"""`streamspace-embedded up` runs everything on this machine; `down` ends it.
+"""`streamspace-embedded up` runs everything on this machine; `down` ends it;
+`recover-admin` gives somebody who lost the password a new one.
 
 The order: PostgreSQL and NATS, then all services at once, each of which waits for
 what it needs; the agent as soon as its enrolment is written. Ctrl-C ends them the
@@ -13,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -272,18 +274,34 @@ def down(arguments: argparse.Namespace) -> None:
         time.sleep(0.1)
 
 
+def recover_admin(arguments: argparse.Namespace) -> None:
+    """Run the auth service's own recovery on this installation's database."""
+    layout = Layout(arguments.data.resolve())
+    if not _running(layout).get("ready"):
+        raise StartError("StreamSpace does not run here. Start it first: make up")
+    port = layout.kept_ports()["postgres"]
+    url = wiring.database_url(trust.load(layout), port, "auth")
+    done = subprocess.run(
+        [sys.executable, "-m", "streamspace_auth.recovery", arguments.name],
+        env={**os.environ, "STREAMSPACE_AUTH_DATABASE_URL": url},
+        check=False,
+    )
+    sys.exit(done.returncode)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="streamspace-embedded", description=__doc__)
-    parser.add_argument("command", choices=["up", "down"])
+    parser.add_argument("command", choices=["up", "down", "recover-admin"])
     parser.add_argument(
         "--data", type=Path, default=Path(".streamspace"), help="data folder (%(default)s)"
     )
+    parser.add_argument("--name", default="admin", help="whom to recover (%(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="web app and API (%(default)s)")
     parser.add_argument("--stream-port", type=int, default=8081, help="streams (%(default)s)")
     arguments = parser.parse_args()
     try:
-        {"up": up, "down": down}[arguments.command](arguments)
+        {"up": up, "down": down, "recover-admin": recover_admin}[arguments.command](arguments)
     except (StartError, PostgresError, AccountError) as error:
         sys.exit(f"\n{error}")
 

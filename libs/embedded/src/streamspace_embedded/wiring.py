@@ -53,9 +53,9 @@ def processes(
     the services, so that any setting can be changed for a `make up`.
     """
     own = {
-        "session": {"DATABASE_URL": _database(secrets, addresses, "session")},
+        "session": {"DATABASE_URL": database_url(secrets, addresses.postgres_port, "session")},
         "auth": {
-            "DATABASE_URL": _database(secrets, addresses, "auth"),
+            "DATABASE_URL": database_url(secrets, addresses.postgres_port, "auth"),
             "ENCRYPTION_KEY": secrets.auth_key,
             "ADMIN_PASSWORD_FILE": str(layout.admin_password),
             "ACCOUNT_SEED_FILE": str(layout.secrets / "agents.seed"),
@@ -65,7 +65,7 @@ def processes(
             "FIRST_CLUSTER_FILE": str(layout.enrolment),
         },
         "catalog-sync": {
-            "DATABASE_URL": _database(secrets, addresses, "catalog"),
+            "DATABASE_URL": database_url(secrets, addresses.postgres_port, "catalog"),
             "TOKEN_KEY": secrets.catalog_key,
             "DATA_DIR": str(layout.catalogs),
         },
@@ -126,6 +126,6 @@ def _environment(
     return shared
 
 
-def _database(secrets: Secrets, addresses: Addresses, name: str) -> str:
-    password = secrets.database_passwords[name]
-    return f"postgresql://{name}:{password}@127.0.0.1:{addresses.postgres_port}/{name}"
+def database_url(secrets: Secrets, port: int, name: str) -> str:
+    """Where one service's database is; holds its password."""
+    return f"postgresql://{name}:{secrets.database_passwords[name]}@127.0.0.1:{port}/{name}"

@@ -34,9 +34,7 @@ async def serve(settings: GatewaySettings) -> None:
     state = State(
         services=bus,
         feed=feed,
-        verifier=TokenVerifier(
-            lambda: _keys(bus), issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE
-        ),
+        verifier=TokenVerifier(lambda: _keys(bus), issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE),
         rates=RateLimiter(
             {
                 "create": settings.create_rate,

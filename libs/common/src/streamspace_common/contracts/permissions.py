@@ -103,6 +103,7 @@ def agent(cluster: ClusterId) -> Permissions:
             f"evt.{cluster}.session.*.*",
             f"hb.{cluster}.*",
         ),
-        subscribe=(f"_INBOX_{cluster}.>", f"rpc.{cluster}.>"),
+        # `$SRV` lets operators discover agents; nobody but the control plane may ask there.
+        subscribe=(f"_INBOX_{cluster}.>", f"rpc.{cluster}.>", "$SRV.>"),
         inbox=f"_INBOX_{cluster}",
     )

@@ -16,6 +16,7 @@ from streamspace_common.contracts.catalog import (
     Catalog,
     FileReport,
     Protocol,
+    RuntimeKind,
     Template,
     TemplateDetail,
 )
@@ -316,6 +317,17 @@ class GetCluster(AuthenticatedRequest):
     cluster_id: ClusterIdText
 
 
+class ListRuntimes(AuthenticatedRequest):
+    pass
+
+
+class OfferedRuntimes(Contract):
+    """Runtimes of the clusters there are; a template needs one of them to be started."""
+
+    items: tuple[RuntimeKind, ...] = Field(description="Of all clusters, also of offline ones.")
+    live: tuple[RuntimeKind, ...] = Field(description="Of clusters that can start one right now.")
+
+
 class SessionMethods:
     CREATE = Method("session", "create", CreateSession, SessionAccepted)
     LIST = Method("session", "list", ListSessions, SessionPage)
@@ -330,6 +342,7 @@ class SessionMethods:
     CHECK_ADMISSION = Method("session", "check_admission", CheckAdmission, AdmissionState)
     LIST_CLUSTERS = Method("session", "list_clusters", ListClusters, ClusterList)
     GET_CLUSTER = Method("session", "get_cluster", GetCluster, Cluster)
+    LIST_RUNTIMES = Method("session", "list_runtimes", ListRuntimes, OfferedRuntimes)
 
 
 # catalog-sync

@@ -10,13 +10,21 @@ from streamspace_common.contracts.requests import (
     EnrolCluster,
     GetCluster,
     ListClusters,
+    ListRuntimes,
+    OfferedRuntimes,
     SessionMethods,
 )
-from streamspace_gateway.deps import AdminOnly, ClientAddress, OperatorOnly, StateDep
+from streamspace_gateway.deps import AdminOnly, ClientAddress, CurrentUser, OperatorOnly, StateDep
 from streamspace_gateway.routes.answers import problems
 from streamspace_gateway.routes.bodies import EnrolClusterBody
 
 router = APIRouter(tags=["clusters"])
+
+
+@router.get("/runtimes", responses=problems(401))
+async def list_runtimes(user: CurrentUser, state: StateDep) -> OfferedRuntimes:
+    """Which runtimes there are, so that one can tell what can be launched."""
+    return await state.services.call(SessionMethods.LIST_RUNTIMES, ListRuntimes(principal=user))
 
 
 @router.get("/clusters", responses=problems(401, 403))
