@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
-from tests.bench import footprint, reads_and_writes, starts
+from tests.bench import footprint, reads_and_writes, relay, starts
 from tests.bench.load import Connections
 from tests.bench.report import Figure, machine, save, table
 from tests.support.stack import (
@@ -91,6 +91,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], Awaitable[list[Figure]]]]] = {
     "starts": ("Session starts, null runtime", bench_starts),
     "desktops": ("Session starts, real desktops", bench_desktops),
     "api": ("API", bench_api),
+    "relay": ("Relay, beside websockify and HAProxy", relay.measure),
     "idle": ("Idle footprint", bench_idle),
 }
 

@@ -188,13 +188,17 @@ def figures(results: dict[str, dict[str, float]]) -> list[Figure]:
         ]
         bar = "x1.3" if key.startswith("down") else "x3.5"
         lines.append(
-            Figure(f"relay {key}", f"{ours[key]:.0f}; " + ", ".join(beside),
-                   f">= {bar} websockify, >= x1.0 HAProxy")
+            Figure(
+                f"relay {key}",
+                f"{ours[key]:.0f}; " + ", ".join(beside),
+                f">= {bar} websockify, >= x1.0 HAProxy",
+            )
         )
     for key in [k for k in ours if k.endswith("s/GB")]:
         beside = [
             f"{name} {results[name][key]:.2f}"
-            for name in ("websockify", "haproxy") if name in results
+            for name in ("websockify", "haproxy")
+            if name in results
         ]
         lines.append(
             Figure(f"relay CPU, {key}", f"{ours[key]:.2f}; " + ", ".join(beside), "<= HAProxy's")
@@ -206,14 +210,20 @@ def figures(results: dict[str, dict[str, float]]) -> list[Figure]:
         }
         value = ", ".join(f"{name} {ms:.3f}" for name, ms in added.items())
         lines.append(
-            Figure(f"relay, added ms at {STREAMS} streams, {label}", value,
-                   "<= 0.12 ms" if label == "p50" else "")
+            Figure(
+                f"relay, added ms at {STREAMS} streams, {label}",
+                value,
+                "<= 0.12 ms" if label == "p50" else "",
+            )
         )
     for label in ("p50", "p99"):
         value = ", ".join(f"{n} {each[f'keystroke {label} ms']:.2f}" for n, each in results.items())
         lines.append(
-            Figure(f"keystroke beside a saturated stream, round trip ms, {label}", value,
-                   "<= 5 ms" if label == "p99" else "")
+            Figure(
+                f"keystroke beside a saturated stream, round trip ms, {label}",
+                value,
+                "<= 5 ms" if label == "p99" else "",
+            )
         )
     value = ", ".join(
         f"{name} {each['stalled MB']:.1f}" for name, each in results.items() if name != "direct"

@@ -1,5 +1,6 @@
 """The load of the relay bench: processes that send, swallow and echo over raw sockets."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import selectors
@@ -28,15 +29,14 @@ def running(work: Callable[..., None], *arguments: Any) -> Iterator[None]:
 
 
 def _quietly(work: Callable[..., None], *arguments: Any) -> None:
-    try:
+    # The other end goes first: that is how a run ends.
+    with contextlib.suppress(OSError):
         work(*arguments)
-    except OSError:
-        pass  # the other end has gone, which is how a run ends
 
 
 def counter() -> "Synchronized[int]":
     """A number shared with the processes of a run."""
-    return _FORK.Value(ctypes.c_uint64, 0)  # type: ignore[return-value]
+    return _FORK.Value(ctypes.c_uint64, 0)
 
 
 def send_for_ever(sock: socket.socket, message: bytes) -> None:
@@ -76,15 +76,15 @@ def echo(socks: list[socket.socket], arrives: int, answer: bytes) -> None:
         selector.register(sock, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            sock = key.fileobj
-            assert isinstance(sock, socket.socket)
-            data = sock.recv(65536)
+            ready = key.fileobj
+            assert isinstance(ready, socket.socket)
+            data = ready.recv(65536)
             if not data:
-                selector.unregister(sock)
+                selector.unregister(ready)
             elif len(data) == arrives:
-                sock.sendall(answer)
+                ready.sendall(answer)
             else:
-                sock.sendall(answer * (len(data) // arrives))
+                ready.sendall(answer * (len(data) // arrives))
 
 
 def round_trips(
@@ -103,22 +103,23 @@ def round_trips(
     while now < begin + seconds or (pending and now < begin + seconds + 2):
         due = begin + sent * gap
         if now >= due and now < begin + seconds:
-            sock = socks[sent % len(socks)]
+            due_one = socks[sent % len(socks)]
             sent += 1
-            if sock not in pending:
-                pending[sock] = (time.perf_counter(), 0)
-                sock.sendall(message)
+            if due_one not in pending:
+                pending[due_one] = (time.perf_counter(), 0)
+                due_one.sendall(message)
             now = time.perf_counter()
             continue
         for key, _ in selector.select(max(0.0, min(due - now, 0.05))):
-            sock = key.fileobj  # type: ignore[assignment]
-            data = sock.recv(65536)
-            at, got = pending.pop(sock)
+            ready = key.fileobj
+            assert isinstance(ready, socket.socket)
+            data = ready.recv(65536)
+            at, got = pending.pop(ready)
             got += len(data)
             if got >= arrives:
                 times.append(time.perf_counter() - at)
             else:
-                pending[sock] = (at, got)
+                pending[ready] = (at, got)
         now = time.perf_counter()
     selector.close()
     return times

@@ -4,7 +4,6 @@ It admits whoever comes and prints the request for a tunnel that an agent would 
 JSON document a line, for the bench to play the agent.
 """
 
-import asyncio
 import sys
 
 import uvloop
@@ -26,8 +25,13 @@ class OpenControl:
 
     async def redeem(self, session: SessionId, ticket: str, *, timeout: float) -> Admission:
         return Admission(
-            session_id=session, user_id=UserId("usr-" + "0" * 32), username="bench",
-            role=ViewerRole.CONTROL, cluster_id=ClusterId("bench"), protocol=Protocol.VNC, port=5900,
+            session_id=session,
+            user_id=UserId("usr-" + "0" * 32),
+            username="bench",
+            role=ViewerRole.CONTROL,
+            cluster_id=ClusterId("bench"),
+            protocol=Protocol.VNC,
+            port=5900,
         )
 
     async def check(self, session: SessionId, user: UserId, *, timeout: float) -> AdmissionState:
@@ -46,7 +50,9 @@ class OpenControl:
 async def main(port: int) -> None:
     logging.configure("vnc-proxy", "ERROR", "json")
     settings = VncProxySettings(
-        listen_port=port, tunnel_url=f"ws://127.0.0.1:{port}", max_viewers_per_session=1000,
+        listen_port=port,
+        tunnel_url=f"ws://127.0.0.1:{port}",
+        max_viewers_per_session=1000,
         upgrades_per_minute=100_000,
     )
     relay = Relay(settings, OpenControl(), SystemClock())

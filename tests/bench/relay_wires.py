@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from streamspace_common.relay.frames import header
 from streamspace_common.testing.nats import free_port
 
 HOST = "127.0.0.1"
@@ -122,9 +123,7 @@ class Wire:
         return [root, *root.children(recursive=True)]
 
     def _run(self, *command: str) -> None:
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 
 
 class OurRelay(Wire):
@@ -140,20 +139,25 @@ class OurRelay(Wire):
 
     def connect(self) -> Ends:
         viewer = _dial(self.port)
-        _upgrade(viewer, "/streams/bench-desktop-00000000",
-                 "Sec-WebSocket-Protocol: binary, streamspace.ticket.0123456789abcdef0123")
+        _upgrade(
+            viewer,
+            "/streams/bench-desktop-00000000",
+            "Sec-WebSocket-Protocol: binary, streamspace.ticket.0123456789abcdef0123",
+        )
         assert self.process is not None
         assert self.process.stdout is not None
         request = json.loads(self.process.stdout.readline())
         session = _dial(self.port)
-        _upgrade(session, f"/tunnels/{request['tunnelId']}",
-                 f"Authorization: Bearer {request['secret']}")
+        _upgrade(
+            session, f"/tunnels/{request['tunnelId']}", f"Authorization: Bearer {request['secret']}"
+        )
         viewer.sendall(frame(masked(RFB_HELLO), masked=True))
         _read(session, len(RFB_HELLO) + 2)
         return Ends(viewer, session)
 
     def down(self, payload: bytes) -> bytes:
-        return frame(payload, masked=True)
+        # As our agent sends it: with the mask that changes nothing.
+        return header(len(payload), masked=True) + payload
 
     def up(self, payload: bytes) -> bytes:
         return frame(masked(payload), masked=True)

@@ -232,6 +232,7 @@ function answer(method, path, query, body, headers) {
   }
   if (name === "PATCH users") return patchUser(second, body, headers["if-match"]);
   if (name === "GET templates") return second ? ok(templates.find(({ id }) => id === second)) : listTemplates(query);
+  if (name === "GET runtimes") return ok({ items: ["process"], live: ["process"] });
   if (name === "GET clusters") return ok({ items: clusters });
   if (name === "POST clusters") return ok({ clusterId: body.id, natsUrls: ["tls://nats.example.org:4222"], credentials: "-----BEGIN NATS USER JWT-----\n(secret)\n------END NATS USER JWT------", tunnelUrl: "wss://streams.example.org" }, 201);
   if (name === "GET catalogs") return third === "report" ? ok({ catalog: catalogs[0], files: second === "starter" ? files : [] }) : ok({ items: catalogs });
@@ -241,7 +242,7 @@ function answer(method, path, query, body, headers) {
   }
   if (name === "DELETE catalogs") return catalogs.splice(catalogs.findIndex(({ id }) => id === second), 1) && ok(undefined, 204);
   if (name === "GET sessions" && !second) {
-    const items = [...sessions.values()].filter((session) => (query.get("everyone") === "true" || session.owner.userId === who.id) && (query.get("includeFinal") === "true" || !["terminated", "failed"].includes(session.state)));
+    const items = [...sessions.values()].filter((session) => (query.get("everyone") === "true" || session.owner.userId === who.id) && (query.has("state") ? query.getAll("state").includes(session.state) : query.get("includeFinal") === "true" || !["terminated", "failed"].includes(session.state)));
     return ok({ items: items.sort((a, b) => b.createdAt.localeCompare(a.createdAt)), nextCursor: null });
   }
   if (name === "POST sessions" && !second) return createSession(who, body, headers["idempotency-key"]);
@@ -253,6 +254,7 @@ function follow(request, response, only) {
   const who = tokens.get((request.headers.authorization ?? "").replace("Bearer ", ""));
   if (!who) return send(response, problem(401, "unauthenticated", "Sign in first", "The access token is not valid."));
   response.writeHead(200, { "Content-Type": "text/event-stream", "Cache-Control": "no-store" });
+  response.write("retry: 1000\n\n");
   const own = [...sessions.values()].filter(({ owner, state }) => owner.userId === who.id && state !== "terminated");
   const snapshot = only ? sessions.get(only) : { items: own, nextCursor: null };
   if (!request.headers["last-event-id"]) response.write(`id: ${sequence}\nevent: snapshot\ndata: ${JSON.stringify(snapshot)}\n\n`);

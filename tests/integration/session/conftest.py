@@ -34,7 +34,7 @@ from streamspace_common.contracts.events import (
     parse_event,
 )
 from streamspace_common.contracts.identity import Principal, Role, system_actor
-from streamspace_common.contracts.ids import new_message_id, template_id
+from streamspace_common.contracts.ids import CatalogId, ClusterId, new_message_id, template_id
 from streamspace_common.contracts.requests import (
     CreateSession,
     DeleteSession,
@@ -131,7 +131,7 @@ class World:
     async def silent_agent(self, cluster: str = "lab", **script: Any) -> ScriptedAgent:
         bus = await Bus.connect(self.nats.url, name=f"agent-{cluster}")
         self.connections.append(bus)
-        agent = ScriptedAgent(bus, cluster, **script)
+        agent = ScriptedAgent(bus, ClusterId(cluster), **script)
         self.agents.append(agent)
         return agent
 
@@ -159,7 +159,7 @@ class World:
         self, name: str = "desktop", *, catalog: str = "starter", **spec: Any
     ) -> str:
         """Publish a template as catalog-sync does; returns once sessions can use it."""
-        id_ = template_id(catalog, name)
+        id_ = template_id(CatalogId(catalog), name)
         manifest = _manifest(name, **spec)
         unusable = spec.get("unusable")
         digest = f"sha256:{abs(hash(manifest.model_dump_json())):x}"

@@ -65,7 +65,8 @@ async def test_a_start_carries_all_an_agent_needs(lab):
     assert isinstance(start, StartSession)
     assert start.spec.template_manifest.metadata.name == "desktop"
     assert start.spec.template_digest == session.template_digest
-    assert start.spec.env["GREETING"] == "hello"
+    assert start.spec.template_manifest.spec.env[0].value == "hello"
+    assert start.spec.env["STREAMSPACE_SESSION_ID"] == session.id
     assert start.spec.home.startswith("ada-lovelace--")
     assert start.spec.home.endswith(lab.user("Ada Lovelace").user_id[4:12])
     assert start.generation == 1

@@ -6,8 +6,9 @@ import pytest
 
 from streamspace_common.contracts.catalog import ResourceAmounts
 from streamspace_common.contracts.identity import Role
-from streamspace_common.contracts.problems import Code, ProblemError
+from streamspace_common.contracts.problems import Code, Problem, ProblemError
 from streamspace_common.contracts.requests import (
+    ListRuntimes,
     ListSessions,
     ResourceRequest,
     SessionMethods,
@@ -16,7 +17,7 @@ from streamspace_common.contracts.requests import (
 from streamspace_common.contracts.sessions import SessionState
 
 
-async def refused(awaitable) -> ProblemError:
+async def refused(awaitable) -> Problem:
     with pytest.raises(ProblemError) as refusal:
         await awaitable
     return refusal.value.problem
@@ -261,3 +262,9 @@ async def test_keepalive_tells_when_the_session_ends(lab):
     )
     assert (kept.idle_deadline - kept.last_activity_at).total_seconds() == 600
     assert (kept.expires_at - running.started_at).total_seconds() == 3600
+
+
+async def test_every_user_may_know_which_runtimes_there_are(lab):
+    answer = await lab.call(SessionMethods.LIST_RUNTIMES, ListRuntimes(principal=lab.user("ada")))
+    assert answer.items == answer.live
+    assert len(answer.items) == 1

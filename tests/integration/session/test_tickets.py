@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from streamspace_common.contracts.catalog import Connection, Protocol
-from streamspace_common.contracts.problems import Code, ProblemError
+from streamspace_common.contracts.problems import Code, Problem, ProblemError
 from streamspace_common.contracts.requests import (
     CheckAdmission,
     ConnectSession,
@@ -26,7 +26,7 @@ async def redeem(world, ticket, session):
     )
 
 
-async def refusal(awaitable) -> ProblemError:
+async def refusal(awaitable) -> Problem:
     with pytest.raises(ProblemError) as refused:
         await awaitable
     return refused.value.problem

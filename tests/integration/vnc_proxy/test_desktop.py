@@ -2,9 +2,11 @@
 
 import asyncio
 import struct
+from pathlib import Path
 
 import pytest_asyncio
 import websockets
+from tests.integration.vnc_proxy.parties import Proxy, ScriptedAgent
 
 from streamspace_common.contracts.sessions import ViewerRole
 from streamspace_common.testing.waiting import eventually
@@ -25,7 +27,9 @@ class RfbClient:
     async def _read(self, size: int) -> bytes:
         async with asyncio.timeout(10):
             while len(self._data) < size:
-                self._data += await self._socket.recv()
+                piece = await self._socket.recv()
+                assert isinstance(piece, bytes)
+                self._data += piece
         data, self._data = self._data[:size], self._data[size:]
         return data
 
@@ -78,12 +82,12 @@ class RfbClient:
 
 
 @pytest_asyncio.fixture
-async def desktop_proxy(proxy, agent, xvnc):
+async def desktop_proxy(proxy: Proxy, agent: ScriptedAgent, xvnc: Path) -> Proxy:
     agent.target = str(xvnc)
     return proxy
 
 
-async def test_pixels_come_through(desktop_proxy) -> None:
+async def test_pixels_come_through(desktop_proxy: Proxy) -> None:
     async with desktop_proxy.view(max_size=None) as socket:
         viewer = RfbClient(socket)
         await viewer.connect()
@@ -92,7 +96,9 @@ async def test_pixels_come_through(desktop_proxy) -> None:
         assert viewer.pixels >= 320 * 200
 
 
-async def test_two_viewers_share_a_desktop_and_the_guest_cannot_touch_it(desktop_proxy) -> None:
+async def test_two_viewers_share_a_desktop_and_the_guest_cannot_touch_it(
+    desktop_proxy: Proxy,
+) -> None:
     async with (
         desktop_proxy.view(max_size=None) as first,
         desktop_proxy.view(role=ViewerRole.VIEW, max_size=None) as second,
@@ -114,7 +120,7 @@ async def test_two_viewers_share_a_desktop_and_the_guest_cannot_touch_it(desktop
                 await viewer.update()
 
 
-async def test_reloading_the_page_is_a_new_stream_to_the_same_desktop(desktop_proxy) -> None:
+async def test_reloading_the_page_is_a_new_stream_to_the_same_desktop(desktop_proxy: Proxy) -> None:
     for _ in range(3):
         async with desktop_proxy.view(max_size=None) as socket:
             viewer = RfbClient(socket)

@@ -6,17 +6,31 @@ import os
 import signal
 import sys
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
 import websockets
+from tests.integration.vnc_proxy.parties import (
+    HELLO,
+    KEY,
+    OWNER,
+    SESSION,
+    Desktop,
+    Proxy,
+    ProxyFactory,
+    ScriptedAgent,
+    ScriptedControl,
+    closing,
+    offer,
+    read,
+)
 
 from streamspace_common.bus import Bus, StartAt
-from streamspace_common.contracts.catalog import Protocol
+from streamspace_common.contracts.catalog import Protocol, ResourceAmounts
 from streamspace_common.contracts.events import SessionActivity, SessionStateChanged
 from streamspace_common.contracts.identity import system_actor
-from streamspace_common.contracts.ids import SessionId, TemplateId, UserId, new_message_id
-from streamspace_common.contracts.catalog import ResourceAmounts
+from streamspace_common.contracts.ids import TemplateId, new_message_id
 from streamspace_common.contracts.sessions import (
     DesiredState,
     Owner,
@@ -26,47 +40,43 @@ from streamspace_common.contracts.sessions import (
     ViewerRole,
 )
 from streamspace_common.runtime.clock import SystemClock
-from streamspace_common.testing.nats import free_port
+from streamspace_common.testing.nats import NatsServer, free_port
 from streamspace_common.testing.waiting import eventually
 
-SESSION = SessionId("ada-desktop-0badcafe")
-OWNER = UserId("usr-" + "a" * 32)
-HELLO = b"RFB 003.008\n\x01\x01"
-KEY = bytes([4, 1, 0, 0, 0, 0, 0, 0x61])
 MIB = 1024 * 1024
-
-
-async def closing(socket: websockets.ClientConnection) -> tuple[int, str]:
-    try:
-        async with asyncio.timeout(15):
-            while True:
-                await socket.recv()
-    except websockets.ConnectionClosed as error:
-        assert error.rcvd is not None, "closed without a word"
-        return error.rcvd.code, error.rcvd.reason
-
-
-async def read(socket: websockets.ClientConnection, size: int) -> bytes:
-    data = b""
-    async with asyncio.timeout(10):
-        while len(data) < size:
-            data += await socket.recv()
-    return data
 
 
 def changed(to: SessionState, reason: Reason | None = None) -> SessionStateChanged:
     now = SystemClock().now()
     session = Session(
-        id=SESSION, owner=Owner(user_id=OWNER, username="ada"),
-        template_id=TemplateId("starter_desktop"), template_name="desktop",
-        template_display_name="Desktop", template_digest="0", cluster_id="lab", state=to,
-        desired=DesiredState.TERMINATED, generation=2, protocol=Protocol.VNC,
-        resources=ResourceAmounts(), created_at=now, updated_at=now, version=2,
+        id=SESSION,
+        owner=Owner(user_id=OWNER, username="ada"),
+        template_id=TemplateId("starter_desktop"),
+        template_name="desktop",
+        template_display_name="Desktop",
+        template_digest="0",
+        cluster_id="lab",
+        state=to,
+        desired=DesiredState.TERMINATED,
+        generation=2,
+        protocol=Protocol.VNC,
+        resources=ResourceAmounts(),
+        created_at=now,
+        updated_at=now,
+        version=2,
     )
     return SessionStateChanged(
-        id=str(new_message_id()), at=now, actor=system_actor("session"), session_id=SESSION,
-        owner_id=OWNER, from_state=SessionState.RUNNING, to_state=to,
-        desired=DesiredState.TERMINATED, reason=reason, generation=2, session=session,
+        id=str(new_message_id()),
+        at=now,
+        actor=system_actor("session"),
+        session_id=SESSION,
+        owner_id=OWNER,
+        from_state=SessionState.RUNNING,
+        to_state=to,
+        desired=DesiredState.TERMINATED,
+        reason=reason,
+        generation=2,
+        session=session,
     )
 
 
@@ -80,7 +90,7 @@ def changed(to: SessionState, reason: Reason | None = None) -> SessionStateChang
     ],
 )
 async def test_a_stream_ends_with_its_session(
-    proxy, desktop, bus: Bus, state, reason, words
+    proxy: Proxy, desktop: Desktop, bus: Bus, state: SessionState, reason: Reason | None, words: str
 ) -> None:
     async with proxy.view() as owner, proxy.view(role=ViewerRole.VIEW) as guest:
         await read(owner, 12)
@@ -91,7 +101,7 @@ async def test_a_stream_ends_with_its_session(
     await eventually(lambda: desktop.closed == 2)
 
 
-async def test_an_agent_out_of_reach_cuts_nobody(proxy, desktop, bus: Bus) -> None:
+async def test_an_agent_out_of_reach_cuts_nobody(proxy: Proxy, desktop: Desktop, bus: Bus) -> None:
     async with proxy.view() as viewer:
         await read(viewer, 12)
         await bus.publish_event(changed(SessionState.UNKNOWN), source="test")
@@ -101,7 +111,7 @@ async def test_an_agent_out_of_reach_cuts_nobody(proxy, desktop, bus: Bus) -> No
 
 
 async def test_who_may_not_see_the_session_any_more_is_sent_away(
-    start_proxy, agent, desktop
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
 ) -> None:
     proxy = await start_proxy(recheck_interval=0.2)
     async with proxy.view() as viewer:
@@ -111,7 +121,7 @@ async def test_who_may_not_see_the_session_any_more_is_sent_away(
 
 
 async def test_streams_live_on_while_the_control_plane_is_dead(
-    start_proxy, agent, desktop, nats_server
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop, nats_server: NatsServer
 ) -> None:
     proxy = await start_proxy(recheck_interval=0.1, activity_interval=0.1)
     async with proxy.view() as viewer:
@@ -141,13 +151,15 @@ async def test_streams_live_on_while_the_control_plane_is_dead(
         await eventually(welcome, timeout=20)
 
 
-async def test_a_stalled_viewer_costs_little_and_nobody_else_waits(proxy, desktop) -> None:
+async def test_a_stalled_viewer_costs_little_and_nobody_else_waits(
+    proxy: Proxy, desktop: Desktop
+) -> None:
     desktop.flood = True
     process = psutil.Process()
     async with proxy.view(max_size=None, max_queue=1) as other:
         await read(other, 12)
         stalled_reader, stalled = await _raw_viewer(proxy)
-        stalled_reader._transport.pause_reading()
+        stalled.transport.pause_reading()  # type: ignore[attr-defined]
         before = process.memory_info().rss
         relay = proxy.running.relay
 
@@ -165,20 +177,23 @@ async def test_a_stalled_viewer_costs_little_and_nobody_else_waits(proxy, deskto
         desktop.hang_up()
 
 
-async def _raw_viewer(proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _raw_viewer(proxy: Proxy) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.running.port)
     writer.write(
         b"GET /streams/ada-desktop-0badcafe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
         b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
         b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
         b"Sec-WebSocket-Protocol: binary, streamspace.ticket."
-        + proxy.control.ticket().encode() + b"\r\n\r\n"
+        + proxy.control.ticket().encode()
+        + b"\r\n\r\n"
     )
     await reader.readuntil(b"\r\n\r\n")
     return reader, writer
 
 
-async def test_a_viewer_gone_without_a_word_is_found(start_proxy, agent, desktop) -> None:
+async def test_a_viewer_gone_without_a_word_is_found(
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
+) -> None:
     proxy = await start_proxy(ping_interval=0.2, pong_timeout=0.2)
     reader, writer = await _raw_viewer(proxy)  # it never answers a ping
     async with proxy.view() as alive:
@@ -191,7 +206,7 @@ async def test_a_viewer_gone_without_a_word_is_found(start_proxy, agent, desktop
 
 
 async def test_activity_is_reported_and_the_last_leave_at_once(
-    start_proxy, agent, desktop, bus: Bus
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop, bus: Bus
 ) -> None:
     proxy = await start_proxy(activity_interval=0.2)
     seen: list[SessionActivity] = []
@@ -221,15 +236,18 @@ async def test_activity_is_reported_and_the_last_leave_at_once(
 
 
 async def test_a_dial_back_at_another_replica_finds_its_owner(
-    start_proxy, agent, desktop
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
 ) -> None:
     ports = free_port(), free_port()
     one = await start_proxy(
-        listen_port=ports[0], replica_address=f"127.0.0.1:{ports[0]}",
-        peer_hosts=f"127.0.0.1:{ports[1]}", tunnel_url=f"ws://127.0.0.1:{ports[1]}",
+        listen_port=ports[0],
+        replica_address=f"127.0.0.1:{ports[0]}",
+        peer_hosts=f"127.0.0.1:{ports[1]}",
+        tunnel_url=f"ws://127.0.0.1:{ports[1]}",
     )
     two = await start_proxy(
-        listen_port=ports[1], replica_address=f"127.0.0.1:{ports[1]}",
+        listen_port=ports[1],
+        replica_address=f"127.0.0.1:{ports[1]}",
         peer_hosts=f"127.0.0.1:{ports[0]}",
     )
     async with one.view() as viewer:
@@ -240,11 +258,15 @@ async def test_a_dial_back_at_another_replica_finds_its_owner(
     await eventually(lambda: desktop.closed == 1 and len(two.running.relay.hand_overs) == 0)
 
 
-async def test_a_dial_back_is_piped_to_believed_peers_only(start_proxy, agent, desktop) -> None:
+async def test_a_dial_back_is_piped_to_believed_peers_only(
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
+) -> None:
     ports = free_port(), free_port()
     one = await start_proxy(
-        listen_port=ports[0], replica_address=f"127.0.0.1:{ports[0]}",
-        tunnel_url=f"ws://127.0.0.1:{ports[1]}", open_timeout=1.0,
+        listen_port=ports[0],
+        replica_address=f"127.0.0.1:{ports[0]}",
+        tunnel_url=f"ws://127.0.0.1:{ports[1]}",
+        open_timeout=1.0,
     )
     await start_proxy(listen_port=ports[1])
     async with one.view() as viewer:
@@ -253,7 +275,12 @@ async def test_a_dial_back_is_piped_to_believed_peers_only(start_proxy, agent, d
 
 
 async def test_a_restart_sends_viewers_away_to_reconnect(
-    nats_server, control, agent, desktop, proxy, tmp_path
+    nats_server: NatsServer,
+    control: ScriptedControl,
+    agent: ScriptedAgent,
+    desktop: Desktop,
+    proxy: Proxy,
+    tmp_path: Path,
 ) -> None:
     port, health = free_port(), free_port()
     environment = os.environ | {
@@ -273,7 +300,7 @@ async def test_a_restart_sends_viewers_away_to_reconnect(
     def view() -> websockets.connect:
         return websockets.connect(
             f"ws://127.0.0.1:{port}/streams/{SESSION}",
-            subprotocols=["binary", f"streamspace.ticket.{control.ticket()}"],
+            subprotocols=offer(control.ticket()),
         )
 
     log = (tmp_path / "proxy.log").open("wb")

@@ -8,6 +8,18 @@ import urllib.request
 
 import pytest
 import websockets
+from tests.integration.vnc_proxy.parties import (
+    HELLO,
+    KEY,
+    UPDATE,
+    Desktop,
+    Proxy,
+    ProxyFactory,
+    ScriptedAgent,
+    closing,
+    offer,
+    read,
+)
 
 from streamspace_common.bus import Bus
 from streamspace_common.contracts.catalog import Protocol
@@ -17,31 +29,15 @@ from streamspace_common.contracts.sessions import SessionState, ViewerRole
 from streamspace_common.relay.websocket import HandshakeRefusedError, connect_websocket
 from streamspace_common.testing.waiting import eventually
 
-HELLO = b"RFB 003.008\n\x01\x01"
-KEY = bytes([4, 1, 0, 0, 0, 0, 0, 0x61])
-UPDATE = bytes([3, 1, 0, 0, 0, 0, 5, 0, 3, 32])
+UNUSABLE_UPGRADE = (
+    b"GET /streams/a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Version: 8\r\n\r\n"
+)
 
 
-async def closing(socket: websockets.ClientConnection) -> tuple[int, str]:
-    """The code and reason the relay closes with."""
-    try:
-        async with asyncio.timeout(10):
-            while True:
-                await socket.recv()
-    except websockets.ConnectionClosed as error:
-        assert error.rcvd is not None, "closed without a word"
-        return error.rcvd.code, error.rcvd.reason
-
-
-async def read(socket: websockets.ClientConnection, size: int) -> bytes:
-    data = b""
-    async with asyncio.timeout(10):
-        while len(data) < size:
-            data += await socket.recv()
-    return data
-
-
-async def test_a_viewer_and_a_session_talk_through_the_relay(proxy, desktop) -> None:
+async def test_a_viewer_and_a_session_talk_through_the_relay(
+    proxy: Proxy, desktop: Desktop
+) -> None:
     async with proxy.view() as viewer:
         assert viewer.subprotocol == "binary"
         assert await read(viewer, 12) == b"RFB 003.008\n"
@@ -54,7 +50,7 @@ async def test_a_viewer_and_a_session_talk_through_the_relay(proxy, desktop) -> 
     await eventually(lambda: len(proxy.running.relay.streams) == 0 and desktop.closed == 1)
 
 
-async def test_fragments_and_pings_pass(proxy, desktop) -> None:
+async def test_fragments_and_pings_pass(proxy: Proxy, desktop: Desktop) -> None:
     async with proxy.view() as viewer:
         await read(viewer, 12)
         await viewer.send([HELLO[:5], HELLO[5:9], HELLO[9:] + KEY])
@@ -62,7 +58,7 @@ async def test_fragments_and_pings_pass(proxy, desktop) -> None:
         await (await viewer.ping())
 
 
-async def test_a_ticket_works_once(proxy, desktop) -> None:
+async def test_a_ticket_works_once(proxy: Proxy, desktop: Desktop) -> None:
     ticket = proxy.control.ticket()
     async with proxy.view(ticket) as viewer:
         await read(viewer, 12)
@@ -70,16 +66,16 @@ async def test_a_ticket_works_once(proxy, desktop) -> None:
             assert (await closing(second))[0] == 4401
 
 
-async def test_a_forged_ticket_and_none_are_refused(proxy, desktop) -> None:
+async def test_a_forged_ticket_and_none_are_refused(proxy: Proxy, desktop: Desktop) -> None:
     async with proxy.view("forged-0123456789abcdef") as viewer:
         assert await closing(viewer) == (4401, "The ticket is unknown or was used.")
     async with websockets.connect(
-        f"{proxy.url}/streams/ada-desktop-0badcafe", subprotocols=["binary"]
+        f"{proxy.url}/streams/ada-desktop-0badcafe", subprotocols=offer()
     ) as viewer:
         assert (await closing(viewer))[0] == 4401
 
 
-async def test_a_ticket_is_for_its_session_only(proxy, desktop) -> None:
+async def test_a_ticket_is_for_its_session_only(proxy: Proxy, desktop: Desktop) -> None:
     async with proxy.view(session="eve-desktop-0badcafe") as viewer:
         assert (await closing(viewer))[0] == 4401
     async with proxy.view(session="Not%20a..session") as viewer:
@@ -89,11 +85,17 @@ async def test_a_ticket_is_for_its_session_only(proxy, desktop) -> None:
 @pytest.mark.parametrize(
     ("origin", "welcome"),
     [
-        (None, True), ("http://127.0.0.1:8080", True), ("https://127.0.0.1", True),
-        ("http://evil.example", False), ("null", False), ("http://127.0.0.1.evil.example", False),
+        (None, True),
+        ("http://127.0.0.1:8080", True),
+        ("https://127.0.0.1", True),
+        ("http://evil.example", False),
+        ("null", False),
+        ("http://127.0.0.1.evil.example", False),
     ],
 )
-async def test_pages_of_other_hosts_may_not_open_streams(proxy, desktop, origin, welcome) -> None:
+async def test_pages_of_other_hosts_may_not_open_streams(
+    proxy: Proxy, desktop: Desktop, origin: str | None, welcome: bool
+) -> None:
     async with proxy.view(origin=origin) as viewer:
         if welcome:
             assert await read(viewer, 12) == b"RFB 003.008\n"
@@ -102,7 +104,9 @@ async def test_pages_of_other_hosts_may_not_open_streams(proxy, desktop, origin,
     assert len(proxy.control.tickets) == (0 if welcome else 1)
 
 
-async def test_listed_origins_replace_the_rule_of_the_same_host(start_proxy, agent, desktop) -> None:
+async def test_listed_origins_replace_the_rule_of_the_same_host(
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
+) -> None:
     proxy = await start_proxy(allowed_origins="https://apps.example.org, http://other.example")
     async with proxy.view(origin="https://apps.example.org") as viewer:
         assert await read(viewer, 12) == b"RFB 003.008\n"
@@ -110,26 +114,26 @@ async def test_listed_origins_replace_the_rule_of_the_same_host(start_proxy, age
         assert (await closing(viewer))[0] == 4403
 
 
-async def test_a_session_that_does_not_run_is_said_so(proxy, desktop) -> None:
+async def test_a_session_that_does_not_run_is_said_so(proxy: Proxy, desktop: Desktop) -> None:
     proxy.control.state = SessionState.HIBERNATED
     async with proxy.view() as viewer:
         assert await closing(viewer) == (4409, "The session is hibernated.")
 
 
-async def test_a_web_session_is_not_streamed_as_vnc(proxy, desktop) -> None:
+async def test_a_web_session_is_not_streamed_as_vnc(proxy: Proxy, desktop: Desktop) -> None:
     proxy.control.protocol = Protocol.HTTP
     async with proxy.view() as viewer:
         assert (await closing(viewer))[0] == 4409
 
 
-async def test_a_dead_desktop_is_said_so(proxy, agent) -> None:
+async def test_a_dead_desktop_is_said_so(proxy: Proxy, agent: ScriptedAgent) -> None:
     agent.target = ("127.0.0.1", 1)
     async with proxy.view() as viewer:
         assert await closing(viewer) == (4502, "The desktop is not there.")
     assert len(proxy.running.relay.tunnels) == 0
 
 
-async def test_no_agent_is_said_so(start_proxy) -> None:
+async def test_no_agent_is_said_so(start_proxy: ProxyFactory) -> None:
     proxy = await start_proxy()
     async with proxy.view() as viewer:
         code, reason = await closing(viewer)
@@ -137,7 +141,9 @@ async def test_no_agent_is_said_so(start_proxy) -> None:
     assert "does not answer" in reason
 
 
-async def test_an_agent_that_never_dials_back_is_not_waited_for(start_proxy, agent) -> None:
+async def test_an_agent_that_never_dials_back_is_not_waited_for(
+    start_proxy: ProxyFactory, agent: ScriptedAgent
+) -> None:
     async def say_yes_and_do_nothing(_request: OpenTunnel) -> None:
         pass
 
@@ -148,7 +154,9 @@ async def test_an_agent_that_never_dials_back_is_not_waited_for(start_proxy, age
     assert len(proxy.running.relay.tunnels) == 0
 
 
-async def test_a_viewer_that_leaves_early_ends_the_opening(proxy, agent) -> None:
+async def test_a_viewer_that_leaves_early_ends_the_opening(
+    proxy: Proxy, agent: ScriptedAgent
+) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
     refused: list[int | None] = []
 
@@ -169,7 +177,9 @@ async def test_a_viewer_that_leaves_early_ends_the_opening(proxy, agent) -> None
     await eventually(lambda: refused == [404])
 
 
-async def test_a_tunnel_needs_its_secret_and_works_once(proxy, agent, desktop) -> None:
+async def test_a_tunnel_needs_its_secret_and_works_once(
+    proxy: Proxy, agent: ScriptedAgent, desktop: Desktop
+) -> None:
     async def check(request: OpenTunnel) -> None:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": request.secret}):
             with pytest.raises(HandshakeRefusedError) as caught:
@@ -185,7 +195,9 @@ async def test_a_tunnel_needs_its_secret_and_works_once(proxy, agent, desktop) -
         assert await read(viewer, 12) == b"RFB 003.008\n"
 
 
-async def test_a_session_has_so_many_viewers_and_no_more(start_proxy, agent, desktop) -> None:
+async def test_a_session_has_so_many_viewers_and_no_more(
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
+) -> None:
     proxy = await start_proxy(max_viewers_per_session=2)
     async with proxy.view() as one, proxy.view() as two, proxy.view() as three:
         await read(one, 12)
@@ -197,7 +209,9 @@ async def test_a_session_has_so_many_viewers_and_no_more(start_proxy, agent, des
             await read(four, 12)
 
 
-async def test_one_address_may_not_hammer(start_proxy, agent, desktop) -> None:
+async def test_one_address_may_not_hammer(
+    start_proxy: ProxyFactory, agent: ScriptedAgent, desktop: Desktop
+) -> None:
     proxy = await start_proxy(upgrades_per_minute=50)
     codes = []
     for _ in range(7):
@@ -206,7 +220,9 @@ async def test_one_address_may_not_hammer(start_proxy, agent, desktop) -> None:
     assert codes == [4401] * 5 + [1013] * 2
 
 
-async def test_a_message_of_another_protocol_ends_the_stream(proxy, desktop) -> None:
+async def test_a_message_of_another_protocol_ends_the_stream(
+    proxy: Proxy, desktop: Desktop
+) -> None:
     async with proxy.view() as viewer:
         await read(viewer, 12)
         await viewer.send(HELLO + bytes([77]))
@@ -216,21 +232,21 @@ async def test_a_message_of_another_protocol_ends_the_stream(proxy, desktop) -> 
     assert bytes(desktop.heard) == HELLO
 
 
-async def test_text_is_not_carried(proxy, desktop) -> None:
+async def test_text_is_not_carried(proxy: Proxy, desktop: Desktop) -> None:
     async with proxy.view() as viewer:
         await read(viewer, 12)
         await viewer.send("hello")
         assert (await closing(viewer))[0] == 1003
 
 
-async def test_a_frame_beyond_the_limit_ends_the_stream(proxy, desktop) -> None:
+async def test_a_frame_beyond_the_limit_ends_the_stream(proxy: Proxy, desktop: Desktop) -> None:
     async with proxy.view() as viewer:
         await read(viewer, 12)
         await viewer.send(bytes(1024 * 1024 + 1))
         assert (await closing(viewer))[0] == 1009
 
 
-async def test_a_view_viewer_sees_and_touches_nothing(proxy, desktop) -> None:
+async def test_a_view_viewer_sees_and_touches_nothing(proxy: Proxy, desktop: Desktop) -> None:
     async with proxy.view(role=ViewerRole.VIEW) as viewer:
         await read(viewer, 12)
         await viewer.send(HELLO + KEY + UPDATE + KEY)
@@ -239,7 +255,9 @@ async def test_a_view_viewer_sees_and_touches_nothing(proxy, desktop) -> None:
     assert bytes(desktop.heard) == HELLO + UPDATE + UPDATE
 
 
-async def test_when_the_desktop_hangs_up_the_viewer_learns_why(proxy, desktop) -> None:
+async def test_when_the_desktop_hangs_up_the_viewer_learns_why(
+    proxy: Proxy, desktop: Desktop
+) -> None:
     async with proxy.view() as viewer:
         await read(viewer, 12)
         desktop.hang_up()
@@ -253,7 +271,7 @@ async def test_when_the_desktop_hangs_up_the_viewer_learns_why(proxy, desktop) -
         assert await closing(viewer) == (4410, "The session was stopped.")
 
 
-async def test_what_is_no_stream_gets_a_small_answer(proxy) -> None:
+async def test_what_is_no_stream_gets_a_small_answer(proxy: Proxy) -> None:
     http = proxy.url.replace("ws://", "http://")
 
     def ask(path: str, data: bytes | None = None) -> tuple[int, dict]:
@@ -278,11 +296,12 @@ async def test_what_is_no_stream_gets_a_small_answer(proxy) -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000, 431),
-        (b"GET /streams/a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
-         b"Sec-WebSocket-Version: 8\r\n\r\n", 426),
+        (UNUSABLE_UPGRADE, 426),
     ],
 )
-async def test_malformed_requests_are_answered_and_closed(proxy, head: bytes, status: int) -> None:
+async def test_malformed_requests_are_answered_and_closed(
+    proxy: Proxy, head: bytes, status: int
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.running.port)
     writer.write(head)
     async with asyncio.timeout(5):
@@ -291,14 +310,16 @@ async def test_malformed_requests_are_answered_and_closed(proxy, head: bytes, st
     writer.close()
 
 
-async def test_firefox_names_two_connection_options(proxy, desktop) -> None:
+async def test_firefox_names_two_connection_options(proxy: Proxy, desktop: Desktop) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.running.port)
     key = base64.b64encode(bytes(16))
     writer.write(
         b"GET /streams/ada-desktop-0badcafe HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
         b"Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-        + key + b"\r\nSec-WebSocket-Protocol: binary, streamspace.ticket."
-        + proxy.control.ticket().encode() + b"\r\n\r\n"
+        + key
+        + b"\r\nSec-WebSocket-Protocol: binary, streamspace.ticket."
+        + proxy.control.ticket().encode()
+        + b"\r\n\r\n"
     )
     async with asyncio.timeout(5):
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -307,7 +328,7 @@ async def test_firefox_names_two_connection_options(proxy, desktop) -> None:
     writer.close()
 
 
-async def test_probes_tell_readiness(proxy) -> None:
+async def test_probes_tell_readiness(proxy: Proxy) -> None:
     def get(path: str) -> str:
         with urllib.request.urlopen(proxy.health + path, timeout=5) as answer:
             return answer.read().decode()
@@ -316,7 +337,13 @@ async def test_probes_tell_readiness(proxy) -> None:
     assert "streamspace_proxy_streams" in await asyncio.to_thread(get, "/metrics")
 
 
-async def test_secrets_do_not_reach_the_log(proxy, agent, desktop, capfd, bus: Bus) -> None:
+async def test_secrets_do_not_reach_the_log(
+    proxy: Proxy,
+    agent: ScriptedAgent,
+    desktop: Desktop,
+    capfd: pytest.CaptureFixture[str],
+    bus: Bus,
+) -> None:
     ticket = proxy.control.ticket()
     async with proxy.view(ticket) as viewer:
         await read(viewer, 12)

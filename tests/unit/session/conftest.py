@@ -16,6 +16,7 @@ from streamspace_common.contracts.catalog import (
     TemplateSpec,
 )
 from streamspace_common.contracts.identity import Actor
+from streamspace_common.contracts.ids import ClusterId, TemplateId
 from streamspace_common.contracts.sessions import (
     DesiredState,
     Owner,
@@ -54,7 +55,7 @@ class Sessions:
         tracked, _ = create(
             Asked(
                 owner=self.owner,
-                template_id="starter_desktop",
+                template_id=TemplateId("starter_desktop"),
                 template_name="desktop",
                 digest="sha256:1",
                 manifest=self.manifest(),
@@ -64,7 +65,7 @@ class Sessions:
                 persistent_home=True,
                 idle_timeout=None,
                 max_duration=None,
-                cluster=cluster,
+                cluster=ClusterId(cluster) if cluster else None,
                 wanted_cluster=None,
                 protocol=Protocol.VNC,
             ),

@@ -1,5 +1,6 @@
 """The reader of viewers' messages: what passes, what counts as input, what ends a stream."""
 
+import itertools
 import struct
 
 import pytest
@@ -56,16 +57,34 @@ def view() -> ClientMessages:
 
 def test_control_passes_everything_as_it_came() -> None:
     messages = control()
-    for message in (PIXEL_FORMAT, encodings(7, -309), UPDATE, KEY, pointer(1, 2), cut_text(b"hi"),
-                    CONTINUOUS, fence(b"abc"), XVP, resize(2), QEMU_KEY):
+    for message in (
+        PIXEL_FORMAT,
+        encodings(7, -309),
+        UPDATE,
+        KEY,
+        pointer(1, 2),
+        cut_text(b"hi"),
+        CONTINUOUS,
+        fence(b"abc"),
+        XVP,
+        resize(2),
+        QEMU_KEY,
+    ):
         assert messages.feed(message) == message
     assert messages.failure is None
 
 
 def test_view_drops_every_kind_of_input() -> None:
     messages = view()
-    for message in (KEY, pointer(1, 2), cut_text(b"hi"), cut_text(b"x" * 9, extended=True), XVP,
-                    resize(), QEMU_KEY):
+    for message in (
+        KEY,
+        pointer(1, 2),
+        cut_text(b"hi"),
+        cut_text(b"x" * 9, extended=True),
+        XVP,
+        resize(),
+        QEMU_KEY,
+    ):
         assert messages.feed(message) == b""
     assert messages.feed(UPDATE) == UPDATE
     assert messages.failure is None
@@ -167,12 +186,16 @@ def test_a_huge_clipboard_is_counted_not_kept() -> None:
 
 numbers = st.integers(-(2**31), 2**31 - 1)
 harmless = st.one_of(
-    st.just(PIXEL_FORMAT), st.just(UPDATE), st.just(CONTINUOUS),
+    st.just(PIXEL_FORMAT),
+    st.just(UPDATE),
+    st.just(CONTINUOUS),
     st.binary(max_size=64).map(fence),
     st.lists(numbers, max_size=20).map(lambda each: encodings(*each)),
 )
 touching = st.one_of(
-    st.just(KEY), st.just(XVP), st.just(QEMU_KEY),
+    st.just(KEY),
+    st.just(XVP),
+    st.just(QEMU_KEY),
     st.builds(pointer, st.integers(0, 9), st.integers(0, 9), st.integers(0, 127)),
     st.builds(cut_text, st.binary(max_size=300), extended=st.booleans()),
     st.integers(0, 3).map(resize),
@@ -182,7 +205,7 @@ conversation = st.lists(st.one_of(harmless, touching), max_size=30)
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     borders = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    return [data[a:b] for a, b in itertools.pairwise(borders)]
 
 
 def run(is_view: bool, pieces: list[bytes]) -> tuple[bytes, int, str | None]:
@@ -213,8 +236,10 @@ def kinds(stream: bytes) -> set[int]:
         kind = stream[at]
         seen.add(kind)
         at += {0: 20, 3: 10, 150: 10}.get(kind) or (
-            9 + stream[at + 8] if kind == 248
-            else 4 + 4 * int.from_bytes(stream[at + 2 : at + 4]) if kind == 2
+            9 + stream[at + 8]
+            if kind == 248
+            else 4 + 4 * int.from_bytes(stream[at + 2 : at + 4])
+            if kind == 2
             else 10_000_000
         )
     assert at == len(stream) or at >= 10_000_000
@@ -225,7 +250,7 @@ def kinds(stream: bytes) -> set[int]:
 def test_no_input_of_a_guest_ever_reaches_the_server(said: list[bytes], places: list[int]) -> None:
     out, _, _ = run(True, cut(HELLO + b"".join(said), places))
     assert out.startswith(HELLO)
-    assert kinds(out[len(HELLO):]) <= rfb.FOR_VIEWERS
+    assert kinds(out[len(HELLO) :]) <= rfb.FOR_VIEWERS
 
 
 @given(st.binary(max_size=2000), st.lists(st.integers(0, 10_000), max_size=10), st.booleans())
@@ -233,7 +258,7 @@ def test_garbage_never_crashes_nor_leaks(data: bytes, places: list[int], greet: 
     hello = HELLO if greet else b""
     out, _, _ = run(True, cut(hello + data, places))
     if greet:
-        assert kinds(out[len(HELLO):]) <= rfb.FOR_VIEWERS
+        assert kinds(out[len(HELLO) :]) <= rfb.FOR_VIEWERS
     else:
         assert len(out) <= len(data)
     passed, _, failure = run(False, cut(hello + data, places))

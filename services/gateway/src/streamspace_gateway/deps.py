@@ -34,7 +34,7 @@ class State:
     settings: GatewaySettings
 
 
-def get_state(request: Request) -> State:
+async def get_state(request: Request) -> State:
     state: State = request.app.state.gateway
     return state
 
@@ -82,7 +82,7 @@ OperatorOnly = Annotated[Principal, _need(Role.OPERATOR, Role.ADMIN)]
 AdminOnly = Annotated[Principal, _need(Role.ADMIN)]
 
 
-def client_address(request: Request, state: StateDep) -> str | None:
+async def client_address(request: Request, state: StateDep) -> str | None:
     """The caller's address; `X-Forwarded-For` counts only from a trusted proxy."""
     peer = request.client.host if request.client else None
     if peer is None:
@@ -113,7 +113,7 @@ def _trusted(address: str, networks: tuple[IPv4Network | IPv6Network, ...]) -> b
 ClientAddress = Annotated[str | None, Depends(client_address)]
 
 
-def if_match(
+async def if_match(
     if_match: Annotated[
         str | None, Header(description="An ETag: change only what was seen.", max_length=100)
     ] = None,

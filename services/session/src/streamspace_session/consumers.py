@@ -63,7 +63,8 @@ class EventConsumer:
             bus,
             SESSION_EVENTS,
             self._handle,
-            key=_key,
+            # Each on its own: a batch keeps the order in which they came.
+            key=lambda delivery: str(delivery.sequence),
             concurrency=CONCURRENCY,
             # Events wait for the database, not the other way round: short pauses.
             retry=RetryPolicy(first=0.5, limit=30.0),
@@ -108,11 +109,6 @@ def _read(delivery: Delivery) -> Event | None:
         log.warning("event.contradicts_subject", subject=delivery.subject, says=subject, by=kind)
         raise Reject(f"the payload belongs on {subject}")
     return event
-
-
-def _key(delivery: Delivery) -> str:
-    """What the event is about: `session.<id>`, `template.<id>`, `cluster.<id>`."""
-    return ".".join(delivery.subject.split(".")[2:4])
 
 
 class Ear:

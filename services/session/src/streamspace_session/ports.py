@@ -82,8 +82,8 @@ class Sessions(Protocol):
 
     async def page(self, query: ListQuery) -> list[Tracked]: ...
 
-    async def insert(self, tracked: Tracked) -> None:
-        """Keep a new session with its first command, and reserve its cluster's room."""
+    async def insert(self, new: Sequence[Tracked]) -> None:
+        """Keep new sessions with their first commands, and count what they hold."""
         ...
 
     async def save(self, changes: Sequence[Change]) -> None:
@@ -102,10 +102,10 @@ class Sessions(Protocol):
         """Whether another session of the owner uses the same home right now."""
         ...
 
-    async def reserve_quota(self, owner: UserId, cpu_milli: int, memory_bytes: int) -> Usage:
-        """Count one more session of the owner; what they hold with it.
+    async def lock_usage(self, owners: Collection[UserId]) -> dict[UserId, Usage]:
+        """What each owner holds.
 
-        Until the commit, everybody else who counts this owner's sessions waits.
+        Until the commit, everybody else who counts these owners' sessions waits.
         """
         ...
 
@@ -177,7 +177,7 @@ class TemplateRecord:
 class Templates(Protocol):
     """The projection of the catalogs."""
 
-    async def find(self, text: str) -> list[TemplateRecord]:
+    async def find(self, text_: str) -> list[TemplateRecord]:
         """The template with this id, or else all that have this name."""
         ...
 
@@ -218,6 +218,14 @@ class Tickets(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class RequestKey:
+    """An idempotency key and whose it is."""
+
+    owner: UserId
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """An earlier request with the same idempotency key."""
@@ -230,16 +238,20 @@ class Remembered:
 class Requests(Protocol):
     """Requests that were answered before."""
 
-    async def claim(self, owner: UserId, key: str, request_hash: bytes) -> Remembered | None:
-        """Reserve the key; what it was used for before, or None when it is ours.
+    async def claim(self, requests: Mapping[RequestKey, bytes]) -> dict[RequestKey, Remembered]:
+        """Reserve keys for requests, given with their hashes; those used before, and for what.
 
-        Waits for another transaction that is just using it.
+        Waits for another transaction that is just using one of them.
         """
         ...
 
-    async def remember(
-        self, owner: UserId, key: str, session: SessionId, command: CommandId
-    ) -> None: ...
+    async def remember(self, used: Mapping[RequestKey, Remembered]) -> None:
+        """Keep what claimed keys were used for."""
+        ...
+
+    async def release(self, keys: Collection[RequestKey]) -> None:
+        """Give claimed keys back whose requests were refused."""
+        ...
 
 
 class Transaction(Protocol):

@@ -121,4 +121,5 @@ class SessionService:
             methods.CHECK_ADMISSION: self._admissions.check,
             methods.LIST_CLUSTERS: self._clusters.list,
             methods.GET_CLUSTER: self._clusters.get,
+            methods.LIST_RUNTIMES: self._clusters.runtimes,
         }

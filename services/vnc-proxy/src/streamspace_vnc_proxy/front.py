@@ -8,25 +8,17 @@ and not for long.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
 
 import aiofastnet
-from picows import (
-    WSAutoPingStrategy,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from picows import WSTransport
 
 from streamspace_common.contracts.problems import Code, Problem
 from streamspace_common.relay.pump import tune
-from streamspace_common.relay.websocket import MAX_FRAME, WebSocketLeg
+from streamspace_common.relay.websocket import WebSocketLeg, accept_websocket
 from streamspace_common.web.serving import listen
 from streamspace_vnc_proxy import http_head
 from streamspace_vnc_proxy.http_head import BadRequestError, RequestHead
@@ -37,19 +29,6 @@ LINGER = 1.0
 """Seconds a client has to close after it was answered."""
 MAX_SILENT = 2000
 """Connections that have not said what they want yet; more are closed at once."""
-
-_READ_BUFFER = 16 * 1024
-_picows_log = logging.getLogger("picows.server")
-
-
-READ_LIMIT = int(__import__("os").environ.get("RL", 128)) * 1024
-
-
-class _Framing(WSProtocol):  # type: ignore[misc]
-    """picows' protocol, reading pieces that stay in the processor's cache."""
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return super().get_buffer(sizehint)[:READ_LIMIT]
 
 
 class ServedLeg(WebSocketLeg):
@@ -166,7 +145,9 @@ class Front(asyncio.BufferedProtocol):
                 self._answer(outcome)
             case Upgrade():
                 self._done()
-                _to_websocket(self._transport, outcome, raw + rest)
+                accept_websocket(
+                    self._transport, outcome.leg, raw + rest, subprotocol=outcome.subprotocol
+                )
             case HandOver():
                 self._done()
                 outcome.take(self._transport, raw + rest)
@@ -204,54 +185,6 @@ class Front(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """See `pause_writing`."""
-
-
-def _to_websocket(transport: asyncio.Transport, upgrade: Upgrade, data: bytes) -> None:
-    """Put picows' protocol behind the connection and replay what was read of it.
-
-    picows is meant to be a server of its own; its protocol class is the part of it
-    that lets one port serve more than WebSockets. Our pings see both sides of a
-    stream (see `relay.keepalive`), so its own are off.
-    """
-
-    def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        # Firefox says `keep-alive, Upgrade`; picows wants the one word.
-        request.headers["Connection"] = "Upgrade"
-        extra = {"Sec-WebSocket-Protocol": upgrade.subprotocol} if upgrade.subprotocol else None
-        response = WSUpgradeResponse.create_101_response(extra)
-        return WSUpgradeResponseWithListener(response, upgrade.leg)
-
-    protocol = _Framing(
-        None,  # host and port, path: for clients
-        None,
-        False,
-        accept,
-        _picows_log,
-        True,  # disconnect on an exception of the leg
-        HEAD_TIMEOUT,
-        False,  # no pings of its own
-        20,
-        20,
-        WSAutoPingStrategy.PING_WHEN_IDLE,
-        True,  # answer pings
-        MAX_FRAME,
-        None,
-        _READ_BUFFER,
-    )
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    replay(protocol, data)
-
-
-def replay(protocol: asyncio.BufferedProtocol, data: bytes) -> None:
-    """Give a protocol bytes that were read before it was there."""
-    at = 0
-    while at < len(data):
-        room = memoryview(protocol.get_buffer(-1))
-        size = min(len(room), len(data) - at)
-        room[:size] = data[at : at + size]
-        at += size
-        protocol.buffer_updated(size)
 
 
 class DataPort:

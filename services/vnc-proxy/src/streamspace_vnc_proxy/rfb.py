@@ -124,6 +124,9 @@ class ClientMessages:
         return self._take(data) if self.failure is None else b""
 
     def _take(self, data: Buffer) -> Buffer:
+        if self._skip >= len(data):
+            self._skip -= len(data)
+            return b"" if self.view else data
         held = len(self._rest)
         if held:
             data, self._rest = self._rest + bytes(data), b""

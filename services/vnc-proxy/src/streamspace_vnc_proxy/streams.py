@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from streamspace_common.contracts.ids import SessionId, UserId
 from streamspace_common.contracts.requests import Admission
 from streamspace_common.contracts.sessions import ViewerRole
-from streamspace_common.relay.pump import Buffer, Leg
+from streamspace_common.relay.pump import Leg, Pieces
 from streamspace_vnc_proxy import metrics
 from streamspace_vnc_proxy.domain import Close, Refusal
 from streamspace_vnc_proxy.rfb import ClientMessages
@@ -35,12 +35,12 @@ class Stream:
     def is_view(self) -> bool:
         return self._messages.view
 
-    def from_viewer(self, data: Buffer) -> None:
+    def from_viewer(self, pieces: Pieces) -> None:
         """Where the viewer's bytes go: through the reader of messages to the tunnel."""
         messages = self._messages
-        passing = messages.feed(data)
+        passing = [passed for piece in pieces if (passed := messages.feed(piece))]
         if passing and self.tunnel is not None:
-            self.tunnel.write(passing)
+            self.tunnel.write_all(passing)
         if messages.inputs != self._inputs:
             self._inputs = messages.inputs
             # What a guest types goes nowhere, so it keeps nothing alive either.

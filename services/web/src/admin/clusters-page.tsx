@@ -204,7 +204,7 @@ function EnrolForm({ onClose, onEnrolled }: { onClose: () => void; onEnrolled: (
 function EnrolmentFile({ enrolment, onDone }: { enrolment: Enrolment; onDone: () => void }) {
   const name = `${enrolment.clusterId}.enrolment.json`;
   const content = `${JSON.stringify(enrolment, null, 2)}\n`;
-  const command = `chmod 600 ${name}\nSTREAMSPACE_AGENT_ENROLMENT=${name} streamspace-agent`;
+  const command = `chmod 600 ${name}\nSTREAMSPACE_AGENT_ENROLMENT_FILE=${name} streamspace-agent`;
   return (
     <Stack>
       <Alert color="yellow" variant="light" icon={<IconAlertTriangle aria-hidden />} title="Shown only now">

@@ -229,6 +229,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/runtimes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Runtimes
+         * @description Which runtimes there are, so that one can tell what can be launched.
+         */
+        get: operations["list_runtimes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions": {
         parameters: {
             query?: never;
@@ -888,6 +908,22 @@ export interface components {
             /** Username */
             username: string;
         };
+        /**
+         * OfferedRuntimes
+         * @description Runtimes of the clusters there are; a template needs one of them to be started.
+         */
+        OfferedRuntimes: {
+            /**
+             * Items
+             * @description Of all clusters, also of offline ones.
+             */
+            items: components["schemas"]["RuntimeKind"][];
+            /**
+             * Live
+             * @description Of clusters that can start one right now.
+             */
+            live: components["schemas"]["RuntimeKind"][];
+        };
         /** Owner */
         Owner: {
             /** Userid */
@@ -1186,11 +1222,20 @@ export interface components {
              */
             skipped: number;
         };
-        /** SyncReport */
+        /**
+         * SyncReport
+         * @description By path; what would make it too large a message is left out, accepted files first.
+         */
         SyncReport: {
             catalog: components["schemas"]["Catalog"];
             /** Files */
             files: components["schemas"]["FileReport"][];
+            /**
+             * Omitted
+             * @description How many files were left out.
+             * @default 0
+             */
+            omitted: number;
         };
         /**
          * Template
@@ -2595,6 +2640,76 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_runtimes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OfferedRuntimes"];
                 };
             };
             /** @description No valid access token. */

@@ -1,19 +1,22 @@
-import { Badge, Button, Card, CloseButton, Group, Skeleton, Stack, Text, TextInput, Tooltip, VisuallyHidden } from "@mantine/core";
+import { Anchor, Button, Card, CloseButton, Group, Skeleton, Stack, Text, TextInput, Title, VisuallyHidden } from "@mantine/core";
 import { useDebouncedCallback, useHotkeys } from "@mantine/hooks";
-import { IconAlertTriangle, IconPlayerPlayFilled, IconSearch, IconSearchOff, IconStack2 } from "@tabler/icons-react";
+import { IconAlertTriangle, IconClock, IconPlayerPlayFilled, IconSearch, IconSearchOff, IconServerOff, IconStack2 } from "@tabler/icons-react";
 import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
-import { useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { isOperator, useBackend, useUser } from "../api/backend";
 import { unwrap } from "../api/client";
-import type { Template } from "../api/types";
+import type { OfferedRuntimes, Template } from "../api/types";
 import { label, plural } from "../lib/format";
 import { EmptyState, ErrorNote, PageHeader } from "../shell/states";
 import { useTitle } from "../shell/title";
+import { type Availability, availability, mayLaunch, split } from "./availability";
 import { TemplateTile } from "./icons";
 import { LaunchDialog } from "./launch-dialog";
 
-const PAGE = 60;
+/** As many as the server gives at once: what can be launched comes first, wherever it is in the list. */
+const PAGE = 200;
+const SHOWN_AT_ONCE = 60;
 
 function useTemplates(search: string, category: string | null) {
   const { api } = useBackend();
@@ -36,6 +39,16 @@ function useTemplates(search: string, category: string | null) {
       ),
     getNextPageParam: (page) => page.nextCursor ?? null,
     placeholderData: keepPreviousData,
+  });
+}
+
+/** What the clusters can run; clusters come and go without telling everybody. */
+function useRuntimes() {
+  const { api } = useBackend();
+  return useQuery({
+    queryKey: ["runtimes"],
+    queryFn: ({ signal }) => unwrap(api.GET("/api/v1/runtimes", { signal })),
+    refetchInterval: 30_000,
   });
 }
 
@@ -63,6 +76,13 @@ export function CatalogPage() {
   const templates = useTemplates(search, category);
   const [first] = templates.data?.pages ?? [];
   const items = templates.data?.pages.flatMap((page) => page.items) ?? [];
+  const runtimes = useRuntimes();
+  const opened = launching ?? again.data ?? null;
+
+  const { hasNextPage, isFetchingNextPage, isError, fetchNextPage } = templates;
+  useEffect(() => {
+    if (hasNextPage && !isFetchingNextPage && !isError) void fetchNextPage();
+  }, [hasNextPage, isFetchingNextPage, isError, fetchNextPage]);
 
   const change = (name: "q" | "category" | "launch", value: string | null) =>
     setParams(
@@ -122,34 +142,77 @@ export function CatalogPage() {
       )}
       {templates.isError && !first ? (
         <ErrorNote error={templates.error} onRetry={() => void templates.refetch()} retrying={templates.isFetching} />
-      ) : !first ? (
+      ) : !first || runtimes.isPending ? (
         <Skeletons />
       ) : items.length === 0 ? (
         <NothingFound filtered={search !== "" || category !== null} onClear={clear} />
       ) : (
-        <>
-          <div className="cards" style={{ opacity: templates.isPlaceholderData ? 0.6 : 1, transition: "opacity 120ms" }}>
-            {items.map((template) => (
-              <TemplateCard key={template.id} template={template} onLaunch={() => setLaunching(template)} />
-            ))}
-          </div>
-          {templates.hasNextPage && (
-            <Group justify="center" mt="xl">
-              <Button variant="default" loading={templates.isFetchingNextPage} onClick={() => void templates.fetchNextPage()}>
-                Show more
-              </Button>
-            </Group>
-          )}
-        </>
+        <div style={{ opacity: templates.isPlaceholderData ? 0.6 : 1, transition: "opacity 120ms" }}>
+          <Templates key={`${search}/${category}`} items={items} offered={runtimes.data} onOpen={setLaunching} />
+        </div>
       )}
       <LaunchDialog
-        template={launching ?? again.data ?? null}
+        template={opened}
+        availability={opened && availability(opened, runtimes.data)}
         onClose={() => {
           setLaunching(null);
           if (againId) change("launch", null);
         }}
       />
     </>
+  );
+}
+
+/** What can be launched, then what cannot, as one long list shown bit by bit. */
+function Templates({ items, offered, onOpen }: { items: Template[]; offered: OfferedRuntimes | undefined; onOpen: (template: Template) => void }) {
+  const [shown, setShown] = useState(SHOWN_AT_ONCE);
+  const { here, elsewhere } = split(items, offered);
+  const cards = (templates: Template[]) => (
+    <div className="cards">
+      {templates.map((template) => (
+        <TemplateCard key={template.id} template={template} availability={availability(template, offered)} onOpen={() => onOpen(template)} />
+      ))}
+    </div>
+  );
+  const elsewhereShown = elsewhere.slice(0, Math.max(0, shown - here.length));
+  return (
+    <>
+      {here.length > 0 && cards(here.slice(0, shown))}
+      {elsewhereShown.length > 0 && (
+        <section aria-label="Not available here" data-testid="catalog-elsewhere">
+          <ElsewhereHeading some={here.length > 0} connected={(offered?.items.length ?? 0) > 0} />
+          {cards(elsewhereShown)}
+        </section>
+      )}
+      {shown < items.length && (
+        <Group justify="center" mt="xl">
+          <Button variant="default" onClick={() => setShown(shown + SHOWN_AT_ONCE)}>
+            Show more
+          </Button>
+        </Group>
+      )}
+    </>
+  );
+}
+
+function ElsewhereHeading({ some, connected }: { some: boolean; connected: boolean }) {
+  const admin = useUser().role === "admin";
+  return (
+    <div style={{ marginBlock: some ? "36px 14px" : "0 14px" }}>
+      <Title order={2} size="h4">
+        Not available here yet
+      </Title>
+      <Text size="sm" c="dimmed">
+        {connected ? "No connected cluster can run these." : "No cluster is connected."}{" "}
+        {admin ? (
+          <Anchor component={Link} to="/admin/clusters" size="sm">
+            Add a cluster
+          </Anchor>
+        ) : (
+          "Ask an administrator to add one."
+        )}
+      </Text>
+    </div>
   );
 }
 
@@ -178,10 +241,10 @@ function Categories({ categories, chosen, onChoose }: { categories: Record<strin
   );
 }
 
-function TemplateCard({ template, onLaunch }: { template: Template; onLaunch: () => void }) {
-  const { unusable } = template;
+function TemplateCard({ template, availability: can, onOpen }: { template: Template; availability: Availability; onOpen: () => void }) {
+  const launchable = mayLaunch(can);
   return (
-    <Card className="template-card" data-testid={`template-card-${template.id}`} data-unusable={unusable ? true : undefined} component="article" aria-label={template.displayName}>
+    <Card className="template-card" data-testid={`template-card-${template.id}`} data-unusable={launchable ? undefined : true} component="article" aria-label={template.displayName}>
       <Group wrap="nowrap" align="flex-start" mb="sm">
         <TemplateTile template={template} />
         <div style={{ minWidth: 0 }}>
@@ -197,35 +260,52 @@ function TemplateCard({ template, onLaunch }: { template: Template; onLaunch: ()
         {template.description || "No description."}
       </Text>
       <Group justify="space-between" mt="md" wrap="nowrap" gap="xs">
-        {unusable ? (
-          <Tooltip label={unusable} multiline maw={300}>
-            <Badge color="yellow" leftSection={<IconAlertTriangle size={12} aria-hidden />} tabIndex={0} aria-label={`Cannot run: ${unusable}`}>
-              Cannot run here
-            </Badge>
-          </Tooltip>
-        ) : (
+        {can.kind === "ready" ? (
           <Text size="xs" c="dimmed">
             {template.protocol === "http" ? "Web app" : "Desktop"}
           </Text>
+        ) : (
+          <Hindrance availability={can} />
         )}
-        <Button
-          size="xs"
-          variant={unusable ? "default" : "light"}
-          disabled={Boolean(unusable)}
-          leftSection={<IconPlayerPlayFilled size={13} aria-hidden />}
-          onClick={onLaunch}
-          aria-label={`Launch ${template.displayName}`}
-          data-testid={`launch-${template.id}`}
-        >
-          Launch
-        </Button>
+        {launchable ? (
+          <Button
+            size="xs"
+            variant="light"
+            style={{ flex: "none" }}
+            leftSection={<IconPlayerPlayFilled size={13} aria-hidden />}
+            onClick={onOpen}
+            aria-label={`Launch ${template.displayName}`}
+            data-testid={`launch-${template.id}`}
+          >
+            Launch
+          </Button>
+        ) : (
+          <Button size="xs" variant="default" style={{ flex: "none" }} onClick={onOpen} aria-label={`Details of ${template.displayName}`} data-testid={`details-${template.id}`}>
+            Details
+          </Button>
+        )}
       </Group>
-      {unusable && (
-        <Text size="xs" c="dimmed" mt="xs" lineClamp={2}>
-          {unusable}
+    </Card>
+  );
+}
+
+/** Why a template does not start at once; leads admins to where it can be helped. */
+function Hindrance({ availability: { kind, note } }: { availability: Exclude<Availability, { kind: "ready" }> }) {
+  const admin = useUser().role === "admin";
+  const Icon = { waits: IconClock, "needs-cluster": IconServerOff, unusable: IconAlertTriangle }[kind];
+  return (
+    <Group gap={6} wrap="nowrap" style={{ minWidth: 0 }}>
+      <Icon size={14} aria-hidden style={{ flex: "none" }} />
+      {admin && kind === "needs-cluster" ? (
+        <Anchor component={Link} to="/admin/clusters" size="xs" c="inherit" underline="always" lh={1.3}>
+          {note}
+        </Anchor>
+      ) : (
+        <Text size="xs" lh={1.3} lineClamp={3} className="break" title={note}>
+          {note}
         </Text>
       )}
-    </Card>
+    </Group>
   );
 }
 

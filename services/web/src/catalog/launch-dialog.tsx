@@ -1,12 +1,14 @@
 import { Alert, Anchor, Badge, Button, Collapse, Group, Modal, Select, SimpleGrid, Stack, Switch, Text } from "@mantine/core";
 import { useDisclosure, useMediaQuery } from "@mantine/hooks";
-import { IconChevronDown, IconPlayerPlayFilled } from "@tabler/icons-react";
+import { IconChevronDown, IconPlayerPlayFilled, IconServerOff } from "@tabler/icons-react";
 import { useState } from "react";
 import { Link, useNavigate } from "react-router";
+import { useUser } from "../api/backend";
 import type { NewSession, Template } from "../api/types";
 import { cpu, label, memory, plural } from "../lib/format";
 import { useLaunch, useSessions } from "../sessions/queries";
 import { ErrorNote } from "../shell/states";
+import { type Availability, mayLaunch } from "./availability";
 import { TemplateTile } from "./icons";
 import { choices, LaunchIntent } from "./intent";
 
@@ -21,16 +23,23 @@ const IDLE = [
   { value: "86400", label: "1 day" },
 ];
 
-export function LaunchDialog({ template, onClose }: { template: Template | null; onClose: () => void }) {
+interface LaunchDialogProps {
+  template: Template | null;
+  /** Null without a template. */
+  availability: Availability | null;
+  onClose: () => void;
+}
+
+export function LaunchDialog({ template, availability, onClose }: LaunchDialogProps) {
   const phone = useMediaQuery("(max-width: 30em)");
   return (
     <Modal opened={template !== null} onClose={onClose} withCloseButton={false} size={460} fullScreen={phone} aria-label="Launch">
-      {template && <LaunchForm key={template.id} template={template} onClose={onClose} />}
+      {template && <LaunchForm key={template.id} template={template} availability={availability ?? { kind: "ready" }} onClose={onClose} />}
     </Modal>
   );
 }
 
-function LaunchForm({ template, onClose }: { template: Template; onClose: () => void }) {
+function LaunchForm({ template, availability, onClose }: { template: Template; availability: Availability; onClose: () => void }) {
   const navigate = useNavigate();
   const launch = useLaunch();
   const [intent] = useState(() => new LaunchIntent());
@@ -41,8 +50,10 @@ function LaunchForm({ template, onClose }: { template: Template; onClose: () => 
   const [keepHome, setKeepHome] = useState(true);
   const [idle, setIdle] = useState("");
 
+  const launchable = mayLaunch(availability);
+
   const start = () => {
-    if (launch.isPending) return;
+    if (launch.isPending || !launchable) return;
     const changed = chosenCpu !== defaults.cpu || chosenMemory !== defaults.memory;
     const body: NewSession = {
       template: template.id,
@@ -89,60 +100,82 @@ function LaunchForm({ template, onClose }: { template: Template; onClose: () => 
             {template.description}
           </Text>
         )}
-        <AlreadyThere templateId={template.id} />
-        <div>
-          <Button
-            variant="subtle"
-            color="gray"
-            size="compact-sm"
-            onClick={toggle}
-            aria-expanded={options}
-            rightSection={<IconChevronDown size={16} aria-hidden style={{ transform: options ? "rotate(180deg)" : undefined, transition: "transform 150ms" }} />}
-          >
-            Options
-          </Button>
-          <Text span size="sm" c="dimmed" ml="xs">
-            {cpu(chosenCpu)}, {memory(chosenMemory)}, {keepHome ? "home kept" : "home not kept"}
-          </Text>
-          <Collapse expanded={options}>
-            <Stack pt="sm" gap="sm">
-              <SimpleGrid cols={2}>
-                <Select
-                  label="Processors"
-                  allowDeselect={false}
-                  data={choices(CPUS, defaults.cpu, cpu)}
-                  value={chosenCpu}
-                  onChange={(value) => setCpu(value ?? defaults.cpu)}
+        {availability.kind !== "ready" && <Hindrance availability={availability} />}
+        {launchable && <AlreadyThere templateId={template.id} />}
+        {launchable && (
+          <div>
+            <Button
+              variant="subtle"
+              color="gray"
+              size="compact-sm"
+              onClick={toggle}
+              aria-expanded={options}
+              rightSection={<IconChevronDown size={16} aria-hidden style={{ transform: options ? "rotate(180deg)" : undefined, transition: "transform 150ms" }} />}
+            >
+              Options
+            </Button>
+            <Text span size="sm" c="dimmed" ml="xs">
+              {cpu(chosenCpu)}, {memory(chosenMemory)}, {keepHome ? "home kept" : "home not kept"}
+            </Text>
+            <Collapse expanded={options}>
+              <Stack pt="sm" gap="sm">
+                <SimpleGrid cols={2}>
+                  <Select
+                    label="Processors"
+                    allowDeselect={false}
+                    data={choices(CPUS, defaults.cpu, cpu)}
+                    value={chosenCpu}
+                    onChange={(value) => setCpu(value ?? defaults.cpu)}
+                  />
+                  <Select
+                    label="Memory"
+                    allowDeselect={false}
+                    data={choices(MEMORIES, defaults.memory, memory)}
+                    value={chosenMemory}
+                    onChange={(value) => setMemory(value ?? defaults.memory)}
+                  />
+                </SimpleGrid>
+                <Select label="Hibernate when nobody uses it for" allowDeselect={false} data={IDLE} value={idle} onChange={(value) => setIdle(value ?? "")} />
+                <Switch
+                  label="Keep my home"
+                  description="Files in your home stay for your next sessions."
+                  checked={keepHome}
+                  onChange={(event) => setKeepHome(event.currentTarget.checked)}
                 />
-                <Select
-                  label="Memory"
-                  allowDeselect={false}
-                  data={choices(MEMORIES, defaults.memory, memory)}
-                  value={chosenMemory}
-                  onChange={(value) => setMemory(value ?? defaults.memory)}
-                />
-              </SimpleGrid>
-              <Select label="Hibernate when nobody uses it for" allowDeselect={false} data={IDLE} value={idle} onChange={(value) => setIdle(value ?? "")} />
-              <Switch
-                label="Keep my home"
-                description="Files in your home stay for your next sessions."
-                checked={keepHome}
-                onChange={(event) => setKeepHome(event.currentTarget.checked)}
-              />
-            </Stack>
-          </Collapse>
-        </div>
+              </Stack>
+            </Collapse>
+          </div>
+        )}
         {launch.isError && <ErrorNote error={launch.error} />}
         <Group justify="flex-end">
           <Button variant="default" onClick={onClose}>
-            Cancel
+            {launchable ? "Cancel" : "Close"}
           </Button>
-          <Button type="submit" loading={launch.isPending} leftSection={<IconPlayerPlayFilled size={16} aria-hidden />} data-testid="launch-confirm" data-autofocus>
-            Launch
-          </Button>
+          {launchable && (
+            <Button type="submit" loading={launch.isPending} leftSection={<IconPlayerPlayFilled size={16} aria-hidden />} data-testid="launch-confirm" data-autofocus>
+              Launch
+            </Button>
+          )}
         </Group>
       </Stack>
     </form>
+  );
+}
+
+function Hindrance({ availability: { kind, note } }: { availability: Exclude<Availability, { kind: "ready" }> }) {
+  const admin = useUser().role === "admin";
+  return (
+    <Alert variant="light" color={kind === "waits" ? "blue" : "yellow"} p="sm" icon={<IconServerOff aria-hidden />} data-testid="launch-hindrance">
+      <Text size="sm" className="break">
+        {note}
+        {kind === "needs-cluster" && (admin ? ", and none is connected. " : ", and none is connected. Ask an administrator to add one.")}
+        {kind === "needs-cluster" && admin && (
+          <Anchor component={Link} size="sm" fw={600} to="/admin/clusters">
+            Add a cluster
+          </Anchor>
+        )}
+      </Text>
+    </Alert>
   );
 }
 

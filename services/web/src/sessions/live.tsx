@@ -43,6 +43,8 @@ export function applyEvent(client: QueryClient, event: ServerEvent): void {
       const { session } = event.data as StateEvent;
       remember(client, session);
       void client.invalidateQueries({ queryKey: ["commands", session.id] });
+      // It moves from the list of the living to that of the failed.
+      if (session.state === "failed") void client.invalidateQueries({ queryKey: ["sessions"] });
       break;
     }
     case "phase": {
@@ -57,6 +59,7 @@ export function applyEvent(client: QueryClient, event: ServerEvent): void {
       break;
     case "cluster":
       void client.invalidateQueries({ queryKey: ["clusters"] });
+      void client.invalidateQueries({ queryKey: ["runtimes"] });
       break;
   }
 }

@@ -73,7 +73,7 @@ function Summary({ session, since }: { session: Session; since: number | null })
   const why = reasonText(session);
   let text: string;
   if (session.state === "running") text = ready ? `Ready in ${elapsed(ready.elapsedMs)}.` : "Ready.";
-  else if (session.state === "pending") text = why ?? "Waiting for a cluster to take it…";
+  else if (session.state === "pending") text = why ?? (session.clusterId ? "Waiting for its cluster to take it…" : "No cluster that can run it is online right now. It starts by itself when one returns.");
   else if (session.state === "starting" || session.state === "waking") text = "Getting it ready for you…";
   else text = STATE_LOOKS[session.state].explanation;
   return (

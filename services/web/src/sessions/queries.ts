@@ -2,7 +2,7 @@
 import { type QueryClient, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useBackend } from "../api/backend";
 import { unwrap } from "../api/client";
-import type { Accepted, NewSession, Session, SessionPage, ViewerRole } from "../api/types";
+import type { Accepted, NewSession, Session, SessionPage, SessionState, ViewerRole } from "../api/types";
 import { notifyError } from "../shell/notify";
 import { remember, sessionKey, useLive } from "./live";
 import { newer } from "./state";
@@ -13,6 +13,8 @@ const POLL_MS = 10_000;
 export interface SessionFilter {
   includeFinal: boolean;
   everyone: boolean;
+  /** Only these, ended ones too. */
+  state?: SessionState[];
 }
 
 /** An answer may be older than an event that arrived while it was on its way. */

@@ -1,7 +1,7 @@
 /** Sessions as rows with what can be done to each; used for one's own and for everybody's. */
 import { ActionIcon, Button, Card, Group, Menu, Skeleton, Text, Tooltip, UnstyledButton } from "@mantine/core";
 import {
-  IconCopy, IconDots, IconExternalLink, IconInfoCircle, IconMoon, IconPlayerPlay, IconProgress, IconRotateClockwise, IconSun, IconTrash,
+  IconCopy, IconDots, IconExternalLink, IconInfoCircle, IconMoon, IconPlayerPlay, IconProgress, IconRotateClockwise, IconSun, IconTrash, IconX,
 } from "@tabler/icons-react";
 import { useState } from "react";
 import { Link } from "react-router";
@@ -13,11 +13,18 @@ import { notifyDone } from "../shell/notify";
 import { DeleteDialog } from "./delete-dialog";
 import { DetailsDrawer } from "./details-drawer";
 import { useSessionActions } from "./queries";
-import { actionsFor, reasonText } from "./state";
+import { actionsFor, shortReason } from "./state";
 import { StateBadge } from "./state-badge";
 import { useOpenSession } from "./use-open";
 
-export function SessionList({ sessions, showOwner = false }: { sessions: Session[]; showOwner?: boolean }) {
+interface SessionListProps {
+  sessions: Session[];
+  showOwner?: boolean;
+  /** Given where a failed session can be put out of sight. */
+  onDismiss?: (id: string) => void;
+}
+
+export function SessionList({ sessions, showOwner = false, onDismiss }: SessionListProps) {
   const [details, setDetails] = useState<string | null>(null);
   const [deleting, setDeleting] = useState<Session | null>(null);
   return (
@@ -30,6 +37,7 @@ export function SessionList({ sessions, showOwner = false }: { sessions: Session
             showOwner={showOwner}
             onDetails={() => setDetails(session.id)}
             onDelete={() => setDeleting(session)}
+            onDismiss={onDismiss && session.state === "failed" ? () => onDismiss(session.id) : undefined}
           />
         ))}
       </Card>
@@ -44,9 +52,10 @@ interface RowProps {
   showOwner: boolean;
   onDetails: () => void;
   onDelete: () => void;
+  onDismiss?: () => void;
 }
 
-function SessionRow({ session, showOwner, onDetails, onDelete }: RowProps) {
+function SessionRow({ session, showOwner, onDetails, onDelete, onDismiss }: RowProps) {
   const actions = actionsFor(session.state);
   const facts = [
     ...(showOwner ? [session.owner.username] : []),
@@ -54,7 +63,7 @@ function SessionRow({ session, showOwner, onDetails, onDelete }: RowProps) {
     `created ${ago(session.createdAt)}`,
     ...(session.lastActivityAt ? [`used ${ago(session.lastActivityAt)}`] : []),
   ];
-  const why = session.state === "failed" || session.state === "pending" || session.state === "unknown" ? reasonText(session) : null;
+  const why = session.state === "failed" || session.state === "pending" || session.state === "unknown" ? shortReason(session) : null;
   return (
     <div className="session-row" data-testid={`session-row-${session.id}`}>
       <SessionTile session={session} size={42} />
@@ -75,18 +84,26 @@ function SessionRow({ session, showOwner, onDetails, onDelete }: RowProps) {
       <Group gap={6} wrap="nowrap" className="session-actions">
         <PrimaryAction session={session} />
         <Secondary session={session} onDetails={onDetails} />
-        <Tooltip label="Delete">
-          <ActionIcon
-            size="lg"
-            color="red"
-            aria-label={`Delete ${session.templateDisplayName}`}
-            data-testid="session-delete"
-            disabled={!actions.includes("delete")}
-            onClick={onDelete}
-          >
-            <IconTrash size={18} aria-hidden />
-          </ActionIcon>
-        </Tooltip>
+        {onDismiss ? (
+          <Tooltip label="Dismiss">
+            <ActionIcon size="lg" aria-label={`Dismiss ${session.templateDisplayName}`} data-testid="session-dismiss" onClick={onDismiss}>
+              <IconX size={18} aria-hidden />
+            </ActionIcon>
+          </Tooltip>
+        ) : (
+          <Tooltip label="Delete">
+            <ActionIcon
+              size="lg"
+              color="red"
+              aria-label={`Delete ${session.templateDisplayName}`}
+              data-testid="session-delete"
+              disabled={!actions.includes("delete")}
+              onClick={onDelete}
+            >
+              <IconTrash size={18} aria-hidden />
+            </ActionIcon>
+          </Tooltip>
+        )}
       </Group>
     </div>
   );

@@ -5,6 +5,7 @@ import { Link, useSearchParams } from "react-router";
 import type { Session } from "../api/types";
 import { EmptyState, ErrorNote, PageHeader } from "../shell/states";
 import { useTitle } from "../shell/title";
+import { dismiss, useDismissed } from "./dismissed";
 import { useSessions } from "./queries";
 import { SessionList, SessionSkeletons } from "./session-list";
 
@@ -41,12 +42,27 @@ export function matching(sessions: readonly Session[], typed: string, ended: boo
   });
 }
 
+const RECENT_MS = 24 * 3_600_000;
+
+/** The living and what failed within a day, newest first: a failure must not vanish unseen. */
+export function currentSessions(living: readonly Session[], failed: readonly Session[], dismissed: ReadonlySet<string>, now: number): Session[] {
+  const recent = ({ state, terminatedAt, updatedAt }: Session) => state !== "failed" || now - Date.parse(terminatedAt ?? updatedAt) < RECENT_MS;
+  const byId = new Map([...failed, ...living].map((session) => [session.id, session]));
+  return [...byId.values()]
+    .filter((session) => recent(session) && !(session.state === "failed" && dismissed.has(session.id)))
+    .sort((a, b) => Date.parse(b.createdAt) - Date.parse(a.createdAt));
+}
+
 export function SessionsView({ title, everyone, empty }: { title: string; everyone: boolean; empty: React.ReactNode }) {
   const [params, setParams] = useSearchParams();
   const ended = params.get("show") === "all";
   const [typed, setTyped] = useState("");
   const sessions = useSessions({ includeFinal: ended, everyone });
-  const found = matching(sessions.data?.items ?? [], typed, ended);
+  const failed = useSessions({ includeFinal: true, everyone, state: ["failed"] });
+  const dismissed = useDismissed();
+  const [openedAt] = useState(() => Date.now());
+  const items = sessions.data?.items ?? [];
+  const found = matching(ended ? items : currentSessions(items, failed.data?.items ?? [], dismissed, openedAt), typed, ended);
   return (
     <>
       <PageHeader title={title}>
@@ -70,10 +86,10 @@ export function SessionsView({ title, everyone, empty }: { title: string; everyo
       </PageHeader>
       {sessions.isError && !sessions.data ? (
         <ErrorNote error={sessions.error} onRetry={() => void sessions.refetch()} retrying={sessions.isFetching} />
-      ) : !sessions.data ? (
+      ) : !sessions.data || failed.isPending ? (
         <SessionSkeletons />
       ) : found.length > 0 ? (
-        <SessionList sessions={found} showOwner={everyone} />
+        <SessionList sessions={found} showOwner={everyone} onDismiss={ended ? undefined : dismiss} />
       ) : typed ? (
         <EmptyState icon={<IconSearchOff size={32} />} title="Nothing matches" action={<Button onClick={() => setTyped("")}>Show all</Button>}>
           No session fits “{typed}”.

@@ -96,6 +96,14 @@ export function reasonText(session: Pick<Session, "reason" | "message" | "state"
   return REASONS[session.reason];
 }
 
+/** What agents put between a reason and the end of a program's log. */
+const LAST_WORDS = " Its last words: ";
+
+/** A reason without the program's last words, which are for who looks into it. */
+export function shortReason(session: Pick<Session, "reason" | "message" | "state">): string | null {
+  return reasonText(session)?.split(LAST_WORDS)[0] ?? null;
+}
+
 export function nextStep(session: Pick<Session, "reason">): string | null {
   return session.reason ? (NEXT_STEPS[session.reason] ?? null) : null;
 }

@@ -1,6 +1,6 @@
 /** What lies over the picture when it is not live. Pure. */
 import type { Session } from "../api/types";
-import { nextStep, reasonText, STATE_LOOKS } from "../sessions/state";
+import { nextStep, shortReason, STATE_LOOKS } from "../sessions/state";
 import type { StopAction } from "./reconnect";
 import type { StreamState } from "./stream";
 
@@ -14,7 +14,7 @@ export interface Notice {
 /** What the session's own state says comes first: it is the reason behind a closed stream. */
 export function noticeFor(stream: StreamState, session: Session | undefined): Notice | null {
   if (stream.status === "connected") return null;
-  const why = session ? reasonText(session) : null;
+  const why = session ? shortReason(session) : null;
   switch (session?.state) {
     case "pending":
     case "starting":

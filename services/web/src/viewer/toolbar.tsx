@@ -283,7 +283,8 @@ function useAutoHide(mayHide: boolean) {
       event.preventDefault();
       event.stopImmediatePropagation();
       setWanted(true);
-      requestAnimationFrame(() => bar.current?.querySelector("button")?.focus());
+      // A hidden button takes no focus: wait until the bar has begun to show.
+      setTimeout(() => bar.current?.querySelector("button")?.focus(), 60);
     };
     const left = (event: FocusEvent) => {
       const inside = (target: EventTarget | null) => target instanceof Node && bar.current?.contains(target);

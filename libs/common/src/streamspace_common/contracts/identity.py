@@ -7,7 +7,6 @@ from pydantic import Field
 from streamspace_common.contracts.base import Contract, Timestamp
 from streamspace_common.contracts.ids import UserId, UserIdText
 
-
 TOKEN_ISSUER = "streamspace"  # noqa: S105 - a name, not a token
 TOKEN_AUDIENCE = "streamspace-api"  # noqa: S105
 """`iss` and `aud` of access tokens: auth writes them, every gateway asks for them."""

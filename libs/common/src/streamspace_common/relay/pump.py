@@ -24,11 +24,13 @@ delivering after `pause_reading` and let one busy stream starve its neighbours.
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Buffer = bytes | bytearray | memoryview
-Sink = Callable[[Buffer], None]
+Pieces = Sequence[Buffer]
+"""What one read brought: small frames that came together leave in one write."""
+Sink = Callable[[Pieces], None]
 
 EARLY_LIMIT = 64 * 1024
 """Bytes a leg keeps before it is joined; past it the leg stops reading."""
@@ -42,7 +44,6 @@ USER_TIMEOUT_MS = 30_000
 
 NORMAL = 1000
 GOING_AWAY = 1001
-UNSUPPORTED = 1003
 LOST = 1006
 """Never sent: says that a connection ended without a goodbye (RFC 6455 7.4.1)."""
 
@@ -80,8 +81,8 @@ class Leg:
 
     # What a subclass brings.
 
-    def write(self, data: Buffer) -> None:
-        """Send `data`; what the socket does not take at once is copied and kept."""
+    def write_all(self, pieces: Pieces) -> None:
+        """Send the pieces; what the socket does not take at once is copied and kept."""
         raise NotImplementedError
 
     def _say_goodbye(self, code: int, reason: str) -> None:
@@ -89,6 +90,14 @@ class Leg:
         raise NotImplementedError
 
     # What the pump and the owner use.
+
+    def write(self, data: Buffer) -> None:
+        """Send one piece."""
+        self.write_all((data,))
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
 
     @property
     def joined(self) -> bool:
@@ -134,8 +143,8 @@ class Leg:
         early, self._early, self._early_size = self._early, [], 0
         # Before the flush: the flush itself may have to pause this leg.
         self.resume_reading()
-        for data in early:
-            sink(data)
+        if early:
+            sink(early)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Flush, say goodbye and close; cut after `CLOSE_GRACE`. Again is a no-op."""
@@ -167,9 +176,9 @@ class Leg:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         tune(transport)
 
-    def _deliver(self, data: Buffer, size: int) -> None:
+    def _deliver(self, pieces: Pieces, size: int) -> None:
         self.received += size
-        self._sink(data)
+        self._sink(pieces)
 
     def _ended(self, ending: Ending) -> None:
         if self.ending is not None:
@@ -183,9 +192,9 @@ class Leg:
         if self.on_ended is not None:
             self.on_ended(self.ending)
 
-    def _keep_early(self, data: Buffer) -> None:
-        self._early.append(bytes(data))
-        self._early_size += len(data)
+    def _keep_early(self, pieces: Pieces) -> None:
+        self._early.append(b"".join(pieces))
+        self._early_size += len(self._early[-1])
         if self._early_size >= self._early_limit:
             self.pause_reading()
 
@@ -219,7 +228,7 @@ class Pump:
     Args:
         left: one leg.
         right: the other leg.
-        left_to_right: takes what `left` reads, in place of `right.write`; for a
+        left_to_right: takes what `left` reads, in place of `right.write_all`; for a
             filter that writes to `right` itself.
         explain: chooses the close code and reason of the leg that outlived its peer.
     """
@@ -245,8 +254,8 @@ class Pump:
                 self._hooks.pop(leg)
                 self._on_ended(leg, leg.ending)
                 return
-        right.attach(left, left.write)
-        left.attach(right, left_to_right or right.write)
+        right.attach(left, left.write_all)
+        left.attach(right, left_to_right or right.write_all)
 
     def close(self, code: int, reason: str) -> None:
         """Close both legs."""
@@ -287,5 +296,5 @@ def tune(transport: asyncio.BaseTransport) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-def _discard(_data: Buffer) -> None:
+def _discard(_pieces: Pieces) -> None:
     """Where the bytes of a closing leg go."""

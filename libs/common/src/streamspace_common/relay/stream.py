@@ -7,26 +7,21 @@ from typing import cast
 
 import aiofastnet
 
-from streamspace_common.relay.pump import EARLY_LIMIT, LOST, NORMAL, Buffer, Ending, Leg
+from streamspace_common.relay.pump import LOST, NORMAL, Ending, Leg, Pieces
 
-READ_SIZE = 128 * 1024
+READ_SIZE = 256 * 1024
 """Bytes per read. Also the largest piece handed on, so far below a frame's limit."""
+
+# One buffer for all connections: what is read is handed on before the next read.
+_shared = memoryview(bytearray(READ_SIZE))
 
 
 class StreamLeg(asyncio.BufferedProtocol, Leg):
-    """A socket as a leg. The other end's EOF ends it, once what it sent is through.
+    """A socket as a leg. The other end's EOF ends it, once what it sent is through."""
 
-    Reads go straight into one buffer per leg, made at the first read and handed on
-    in the same call.
-    """
-
-    def __init__(self, *, early_limit: int = EARLY_LIMIT) -> None:
-        Leg.__init__(self, early_limit=early_limit)
-        self._buffer = memoryview(b"")
-
-    def write(self, data: Buffer) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+    def write_all(self, pieces: Pieces) -> None:
+        if self._transport is not None and self._closing is None:
+            self._transport.writelines(pieces)
 
     def _say_goodbye(self, code: int, reason: str) -> None:
         if self._transport is not None:
@@ -38,12 +33,10 @@ class StreamLeg(asyncio.BufferedProtocol, Leg):
         self._connected(cast(asyncio.Transport, transport))
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if not self._buffer:
-            self._buffer = memoryview(bytearray(READ_SIZE))
-        return self._buffer
+        return _shared
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._deliver(self._buffer[:nbytes], nbytes)
+        self._deliver((_shared[:nbytes],), nbytes)
 
     def eof_received(self) -> bool:
         self._closing = self._closing or Ending(NORMAL, "The other end closed the connection.")
@@ -51,7 +44,6 @@ class StreamLeg(asyncio.BufferedProtocol, Leg):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._buffer = memoryview(b"")
         if exc is None:
             self._ended(Ending(NORMAL))
         else:

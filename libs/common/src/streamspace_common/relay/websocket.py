@@ -1,43 +1,64 @@
-"""A leg that is a WebSocket, on either end of it, framed by picows.
+"""A leg that is a WebSocket, on either end of it.
 
-Frames are forwarded as they come, also the fragments of a message; text is refused,
-since a relay carries bytes. Pings are answered by picows. permessage-deflate does not
-exist here, on purpose: pixels are compressed already.
+picows speaks the protocol: the upgrade, pings and the farewell. The data frames pass it
+by (see `frames`): `_Framing` is picows' protocol with a reader of ours in front of it,
+which hands it control frames only. Text is refused, since a relay carries bytes, and
+permessage-deflate does not exist here, on purpose: pixels are compressed already.
 """
 
 import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+from urllib.parse import urlsplit
 
-from picows import WSCloseCode, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport
-from picows import ws_connect as picows_connect
+import aiofastnet
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
 
+from streamspace_common.relay import frames
+from streamspace_common.relay.frames import FrameReader
 from streamspace_common.relay.pump import (
     EARLY_LIMIT,
     GOING_AWAY,
     LOST,
     NORMAL,
-    UNSUPPORTED,
-    Buffer,
     Ending,
     Leg,
+    Pieces,
 )
 
-MAX_FRAME = 1024 * 1024
-"""Larger frames end the connection with 1009; senders cut far below it."""
 REASON_BYTES = 123
 """What a close frame has room for beside its code (RFC 6455 5.5)."""
+READ_SIZE = 512 * 1024
+"""Bytes per read. Smaller ones cost more calls; larger ones leave the processor's cache
+and make neighbours wait: this one keeps them waiting a quarter of a millisecond."""
+MAX_HEAD = 16 * 1024
 
-_BINARY = WSMsgType.BINARY
-_CONTINUATION = WSMsgType.CONTINUATION
 _NO_CODE = 0
 _UNSENDABLE = frozenset({1004, 1005, LOST, 1015})
+_HEAD_END = b"\r\n\r\n"
 
 # At its lowest levels picows logs whole upgrade requests, and those hold secrets.
 logging.getLogger("picows").setLevel(logging.WARNING)
+_log = logging.getLogger("picows.relay")
+
+# One buffer for all connections: what is read is handed on before the next read.
+_HEADROOM = 256
+_shared = memoryview(bytearray(_HEADROOM + READ_SIZE))
 
 
 class HandshakeRefusedError(OSError):
@@ -52,16 +73,18 @@ class HandshakeRefusedError(OSError):
 
 
 class WebSocketLeg(WSListener, Leg):
-    """A WebSocket as a leg, for `ws_connect` and for servers alike."""
+    """A WebSocket as a leg; made by `connect_websocket` and `accept_websocket`."""
 
     def __init__(self, *, early_limit: int = EARLY_LIMIT) -> None:
         Leg.__init__(self, early_limit=early_limit)
         self._socket: WSTransport | None = None
+        self._masks = False
         self._heard = 0
 
-    def write(self, data: Buffer) -> None:
-        if self._socket is not None:
-            self._socket.send(_BINARY, data)
+    def write_all(self, pieces: Pieces) -> None:
+        if self._transport is not None and self._closing is None:
+            head = frames.header(sum(map(len, pieces)), masked=self._masks)
+            self._transport.writelines((head, *pieces))
 
     def ping(self) -> None:
         if self._socket is not None:
@@ -76,29 +99,32 @@ class WebSocketLeg(WSListener, Leg):
         if self._socket is not None:
             self._socket.send_close(cast(WSCloseCode, sendable), shorten(reason).encode())
 
+    # Called by the framing.
+
+    def on_payload(self, pieces: Pieces) -> None:
+        self._deliver(pieces, sum(map(len, pieces)))
+
+    def on_control(self) -> None:
+        self._heard += 1
+
     # Called by picows.
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._socket = transport
+        self._masks = transport.is_client_side
         self._connected(transport.underlying_transport)
         if self._closing is not None:
             closing, self._closing = self._closing, None
             self.close(closing.code, closing.reason)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        kind = frame.msg_type
-        if kind is _BINARY or kind is _CONTINUATION:
-            self._deliver(frame.get_payload_as_memoryview(), frame.payload_size)
-            return
-        self._heard += 1
-        if kind is WSMsgType.CLOSE:
+        if frame.msg_type is WSMsgType.CLOSE:
+            code, reason = _number(frame.get_close_code()), frame.get_close_reason() or ""
             # Answer in kind unless this side spoke first, then close when flushed.
             if not transport.is_close_frame_sent:
-                code = _number(frame.get_close_code())
+                self._closing = self._closing or Ending(code, reason)
                 transport.send_close(cast(WSCloseCode, code))
             transport.disconnect()
-        elif kind is WSMsgType.TEXT:
-            self.close(UNSUPPORTED, "Only binary messages are carried here.")
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._socket = None
@@ -112,6 +138,177 @@ class WebSocketLeg(WSListener, Leg):
 
     def resume_writing(self) -> None:
         Leg.resume_writing(self)
+
+
+class _Framing(WSProtocol):  # type: ignore[misc]
+    """picows' protocol behind a reader of data frames; one per connection."""
+
+    def __init__(
+        self,
+        make_leg: Callable[..., Any],
+        *,
+        client: bool,
+        timeout: float,
+        host: str | None = None,
+        path: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            host,
+            path,
+            client,
+            make_leg,
+            _log,
+            True,  # disconnect on an exception of the leg
+            timeout,
+            False,  # no pings of its own: `keepalive` sees both sides of a stream
+            20,
+            20,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            True,  # answer pings
+            frames.MAX_FRAME,
+            headers,
+            MAX_HEAD,
+        )
+        self._masked = not client
+        self._head: bytearray | None = bytearray()
+        self._reader: FrameReader | None = None
+        self._rest = b""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _shared[_HEADROOM:]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        rest = self._rest
+        begin = _HEADROOM - len(rest)
+        if rest:
+            _shared[begin:_HEADROOM] = rest
+        self.take(_shared[begin : _HEADROOM + nbytes])
+
+    def take(self, data: memoryview) -> None:
+        """Read `data`: what was kept, and what has come since."""
+        if self._reader is None:
+            self._take_head(data)
+            return
+        used = self._reader.feed(data)
+        self._rest = bytes(data[used:]) if used < len(data) else b""
+
+    def _take_head(self, data: memoryview) -> None:
+        head = self._head
+        if head is None:
+            return  # refused, and closing
+        head += data
+        end = head.find(_HEAD_END)
+        if end < 0 and len(head) < MAX_HEAD:
+            return
+        end = end + len(_HEAD_END) if end >= 0 else len(head)
+        self._head = None
+        # picows gets the head alone, so that it never begins a data frame itself.
+        self._to_picows(bytes(head[:end]))
+        leg = self.listener
+        if leg is None:
+            return
+        self._reader = FrameReader(
+            masked=self._masked,
+            on_payload=leg.on_payload,
+            on_control=self._on_control,
+            on_error=leg.close,
+        )
+        self.take(memoryview(bytes(head[end:])))
+
+    def _on_control(self, frame: bytes) -> None:
+        self.listener.on_control()
+        self._to_picows(frame)
+
+    def _to_picows(self, data: bytes) -> None:
+        at = 0
+        while at < len(data):
+            room = super().get_buffer(-1)
+            size = min(len(room), len(data) - at)
+            room[:size] = data[at : at + size]
+            at += size
+            super().buffer_updated(size)
+
+
+def accept_websocket(
+    transport: asyncio.Transport,
+    leg: WebSocketLeg,
+    data: bytes,
+    *,
+    subprotocol: str | None = None,
+    timeout: float = 10.0,
+) -> None:
+    """Answer an upgrade and put `leg` behind it; tells it by `on_ws_connected`.
+
+    Args:
+        transport: an accepted connection, taken over from whoever read from it.
+        leg: the server's end.
+        data: all that was read, the request's head first; the head has been checked.
+        subprotocol: the one that is chosen, if any.
+        timeout: seconds; of no importance, as the head is there.
+    """
+
+    def accept(request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
+        # Firefox says `keep-alive, Upgrade`; picows wants the one word.
+        request.headers["Connection"] = "Upgrade"
+        extra = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_101_response(extra), leg)
+
+    framing = _Framing(accept, client=False, timeout=timeout)
+    transport.set_protocol(framing)
+    framing.connection_made(transport)
+    framing.take(memoryview(data))
+
+
+async def connect_websocket(
+    url: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout: float = 5.0,
+    tls: ssl.SSLContext | None = None,
+) -> WebSocketLeg:
+    """Open a WebSocket to `url` (ws or wss) as a leg; follows no redirects.
+
+    Raises:
+        HandshakeRefusedError: the server refused the upgrade.
+        OSError: no connection (TimeoutError included).
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "wss"
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    leg = WebSocketLeg()
+
+    def framing() -> _Framing:
+        return _Framing(
+            lambda _request, _response: leg,
+            client=True,
+            timeout=timeout,
+            host=parts.netloc.rpartition("@")[2],
+            path=target,
+            headers=dict(headers or {}),
+        )
+
+    try:
+        async with asyncio.timeout(timeout):
+            transport, protocol = await aiofastnet.create_connection(
+                asyncio.get_running_loop(),
+                framing,
+                parts.hostname,
+                parts.port or (443 if secure else 80),
+                ssl=(tls or True) if secure else None,
+            )
+            try:
+                await protocol.wait_until_handshake_complete()
+            except asyncio.CancelledError:
+                transport.abort()
+                raise
+    except WSHandshakeError as error:
+        status = int(error.response.status) if error.response is not None else None
+        said = f"HTTP {status}" if status is not None else "no valid answer"
+        raise HandshakeRefusedError(f"the upgrade was refused: {said}", status) from error
+    if leg.ending is not None or not leg.connected:
+        raise HandshakeRefusedError("the connection was closed during the upgrade", None)
+    return leg
 
 
 def _ending_of(transport: WSTransport) -> Ending:
@@ -138,41 +335,6 @@ def shorten(reason: str) -> str:
     if len(raw) <= REASON_BYTES:
         return reason
     return raw[: REASON_BYTES - 3].decode(errors="ignore") + "\N{HORIZONTAL ELLIPSIS}"
-
-
-async def connect_websocket(
-    url: str,
-    headers: Mapping[str, str] | None = None,
-    *,
-    timeout: float = 5.0,
-    tls: ssl.SSLContext | None = None,
-) -> WebSocketLeg:
-    """Open a WebSocket to `url` (ws or wss) as a leg; follows no redirects.
-
-    Raises:
-        HandshakeRefusedError: the server refused the upgrade.
-        OSError: no connection (TimeoutError included).
-    """
-    try:
-        async with asyncio.timeout(timeout):
-            _, leg = await picows_connect(
-                lambda _request, _response: WebSocketLeg(),
-                url,
-                ssl_context=tls,
-                extra_headers=dict(headers or {}),
-                max_frame_size=MAX_FRAME,
-                max_redirects=0,
-                websocket_handshake_timeout=timeout,
-                use_aiofastnet=True,
-            )
-    except WSHandshakeError as error:
-        status = int(error.response.status) if error.response is not None else None
-        said = f"HTTP {status}" if status is not None else "no valid answer"
-        raise HandshakeRefusedError(f"the upgrade was refused: {said}", status) from error
-    # picows gives no listener where the connection ended before any answer.
-    if leg is None:
-        raise HandshakeRefusedError("the connection was closed during the upgrade", None)
-    return cast(WebSocketLeg, leg)
 
 
 async def close_and_wait(leg: Leg, code: int = NORMAL, reason: str = "") -> None:

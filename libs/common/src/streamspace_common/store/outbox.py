@@ -5,6 +5,11 @@ transaction, and `OutboxRelay` publishes what was committed, at least once and i
 order, under a message id that makes a second time harmless.
 """
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import text
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from streamspace_common.contracts import commands, headers, subjects
@@ -27,9 +32,27 @@ __all__ = [
     "OutboxRow",
     "Publisher",
     "SupersededCommand",
+    "enqueue_all",
     "enqueue_command",
     "enqueue_event",
 ]
+
+
+Command = StartSession | StopSession | HibernateSession | WakeSession
+
+_INSERT_ALL = text(
+    """
+    INSERT INTO outbox (msg_id, subject, headers, payload, key, generation, attempt)
+    SELECT msg_id, subject, CAST(headers AS jsonb), payload, key, generation, attempt
+    FROM unnest(
+      CAST(:msg_id AS text[]), CAST(:subject AS text[]), CAST(:headers AS text[]),
+      CAST(:payload AS bytea[]), CAST(:key AS text[]), CAST(:generation AS bigint[]),
+      CAST(:attempt AS bigint[])
+    ) WITH ORDINALITY AS new (
+      msg_id, subject, headers, payload, key, generation, attempt, position
+    ) ORDER BY position
+    """
+)
 
 
 async def enqueue_event(session: AsyncSession, event: Event, *, source: str) -> None:
@@ -40,40 +63,61 @@ async def enqueue_event(session: AsyncSession, event: Event, *, source: str) -> 
         event: what happened. Events about one thing are published in this order.
         source: the publisher, for instance `session`.
     """
-    _add(
-        session,
-        OutboxRow(
-            msg_id=event.id,
-            subject=event.subject,
-            headers=headers.event_headers(event, source, current_traceparent()),
-            payload=event.to_json(),
-        ),
-    )
+    _add(session, OutboxRow(**_event_values(event, source, current_traceparent())))
 
 
 async def enqueue_command(
-    session: AsyncSession,
-    command: StartSession | StopSession | HibernateSession | WakeSession,
-    *,
-    source: str = "session",
+    session: AsyncSession, command: Command, *, source: str = "session"
 ) -> None:
     """Send `command` to its cluster once this transaction has committed.
 
     A newer command of the same session that is committed before this one has left
     takes its place.
     """
-    _add(
-        session,
-        OutboxRow(
-            msg_id=commands.message_id(command),
-            subject=subjects.command(command.cluster_id, command.session_id),
-            headers=headers.command_headers(command, source, current_traceparent()),
-            payload=command.to_json(),
-            key=command.session_id,
-            generation=command.generation,
-            attempt=command.attempt,
-        ),
-    )
+    _add(session, OutboxRow(**_command_values(command, source, current_traceparent())))
+
+
+async def enqueue_all(
+    session: AsyncSession, messages: Sequence[tuple[Event | Command, str | None]], *, source: str
+) -> None:
+    """Enqueue many messages in one statement, each with the `traceparent` it belongs to."""
+    if not messages:
+        return
+    rows = [
+        _event_values(message, source, trace)
+        if isinstance(message, Event)
+        else _command_values(message, source, trace)
+        for message, trace in messages
+    ]
+    columns = {name: [row.get(name) for row in rows] for name in _COLUMNS}
+    columns["headers"] = [json.dumps(row["headers"]) for row in rows]
+    connection = await session.connection()
+    await connection.execute(_INSERT_ALL, columns)
+    session.info[COMMIT_HOOK] = True
+
+
+_COLUMNS = ("msg_id", "subject", "headers", "payload", "key", "generation", "attempt")
+
+
+def _event_values(event: Event, source: str, trace: str | None) -> dict[str, Any]:
+    return {
+        "msg_id": event.id,
+        "subject": event.subject,
+        "headers": headers.event_headers(event, source, trace),
+        "payload": event.to_json(),
+    }
+
+
+def _command_values(command: Command, source: str, trace: str | None) -> dict[str, Any]:
+    return {
+        "msg_id": commands.message_id(command),
+        "subject": subjects.command(command.cluster_id, command.session_id),
+        "headers": headers.command_headers(command, source, trace),
+        "payload": command.to_json(),
+        "key": command.session_id,
+        "generation": command.generation,
+        "attempt": command.attempt,
+    }
 
 
 def _add(session: AsyncSession, row: OutboxRow) -> None:

@@ -79,6 +79,7 @@ class ScriptedAgent:
     """Everything it was given, in order, repetitions included."""
     effects: list[tuple[str, SessionId]] = field(default_factory=list)
     """What it really did: no entry for what a fence held back."""
+    _done: set[tuple[SessionId, int]] = field(default_factory=set)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _loop: PullLoop | None = None
 
@@ -200,7 +201,10 @@ class ScriptedAgent:
             HibernateSession: self._hibernate,
             StopSession: self._remove,
         }
-        self.effects.append((command.action, command.session_id))
+        # A message may come again after its server was killed; its effect must not.
+        if (command.session_id, command.generation) not in self._done:
+            self._done.add((command.session_id, command.generation))
+            self.effects.append((command.action, command.session_id))
         await self._report(await act[type(command)](command))
 
     async def _run(self, command: Command) -> AgentEvent:

@@ -5,7 +5,7 @@ only the control plane needs. All of it is frozen: the functions of `transitions
 take one and return a `Change` that says what it became and what to tell the world.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -119,6 +119,15 @@ class Change:
     def is_empty(self) -> bool:
         """Nothing happened; there is nothing to keep and nothing to tell."""
         return self.after is self.before
+
+    def then(self, later: "Change") -> "tuple[Change, ...]":
+        """This change and the next of the same session, as few as tell everything.
+
+        They become one unless a command was replaced in between, which each has to tell.
+        """
+        if self.after.order.id != self.before.order.id or later.replaced is not None:
+            return self, later
+        return (replace(later, before=self.before, events=(*self.events, *later.events)),)
 
     @property
     def sends_command(self) -> bool:

@@ -1,14 +1,20 @@
-"""Clusters as operators see them."""
+"""Clusters as operators see them, and what everybody may know of them."""
 
-from streamspace_common.contracts.clusters import Cluster
+from streamspace_common.contracts.clusters import Cluster, Presence
 from streamspace_common.contracts.identity import Principal
 from streamspace_common.contracts.problems import Code, ProblemError
-from streamspace_common.contracts.requests import ClusterList, GetCluster, ListClusters
+from streamspace_common.contracts.requests import (
+    ClusterList,
+    GetCluster,
+    ListClusters,
+    ListRuntimes,
+    OfferedRuntimes,
+)
 from streamspace_session.ports import Store
 
 
 class ClusterQueries:
-    """Answers `list_clusters` and `get_cluster`."""
+    """Answers `list_clusters`, `get_cluster` and `list_runtimes`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -25,6 +31,20 @@ class ClusterQueries:
         if cluster is None:
             raise ProblemError.of(Code.NOT_FOUND, f"There is no cluster {request.cluster_id}.")
         return cluster
+
+    async def runtimes(self, request: ListRuntimes) -> OfferedRuntimes:
+        """For every user: which kinds of sessions can be started, not where."""
+        async with self._store.transaction() as tx:
+            clusters = [view for view in await tx.clusters.views() if view.runtime is not None]
+        live = {Presence.ONLINE, Presence.DEGRADED}
+        return OfferedRuntimes(
+            items=tuple(sorted({view.runtime for view in clusters if view.runtime})),
+            live=tuple(
+                sorted(
+                    {view.runtime for view in clusters if view.runtime and view.presence in live}
+                )
+            ),
+        )
 
 
 def _check(principal: Principal) -> None:

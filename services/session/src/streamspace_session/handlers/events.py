@@ -2,8 +2,8 @@
 
 A batch is one transaction: its message ids go to the inbox, its sessions are locked
 together, each event meets its session's state, and all changes are kept and told at
-once. Under load this costs a fraction of one transaction per event. A session's
-events never share a batch, because they are delivered one after the other.
+once. Under load this costs a fraction of one transaction per event. The events of one
+session keep their order within a batch, each meeting what the one before it made.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class EventIntake:
             return []
         sessions = await tx.sessions.lock({event.session_id for _, event in reports})
         now = await tx.now()
-        changes: dict[SessionId, Change] = {}
+        changes: dict[SessionId, tuple[Change, ...]] = {}
         for incoming, event in reports:
             tracked = sessions.get(event.session_id)
             if tracked is None:
@@ -77,9 +77,13 @@ class EventIntake:
                 log.info("report.unknown_session", session_id=event.session_id, type=event.TYPE)
                 continue
             change = self._apply(tracked, event, incoming.traceparent, now)
-            if not change.is_empty:
-                changes[event.session_id] = change
-        return list(changes.values())
+            if change.is_empty:
+                continue
+            sessions[event.session_id] = change.after
+            *earlier, last = changes.get(event.session_id, (None,))
+            joined = (change,) if last is None else last.then(change)
+            changes[event.session_id] = (*earlier, *joined)
+        return [change for several in changes.values() for change in several]
 
     def _apply(
         self, tracked: Tracked, event: AgentEvent, trace: str | None, now: datetime

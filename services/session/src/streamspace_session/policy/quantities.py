@@ -10,7 +10,9 @@ from decimal import ROUND_CEILING, Decimal
 
 from streamspace_common.contracts.catalog import ResourceAmounts
 
-_QUANTITY = re.compile(r"^\+?(\d{1,18}(?:\.\d{0,9})?|\.\d{1,9})(?:([eE][+-]?\d{1,2})|(\D{1,2}))?$", re.ASCII)
+_QUANTITY = re.compile(
+    r"^\+?(\d{1,18}(?:\.\d{0,9})?|\.\d{1,9})(?:([eE][+-]?\d{1,2})|(\D{1,2}))?$", re.ASCII
+)
 _SUFFIXES: dict[str, Decimal] = {
     "n": Decimal("1e-9"),
     "u": Decimal("1e-6"),

@@ -17,6 +17,13 @@ class Usage:
     cpu_milli: int
     memory_bytes: int
 
+    def plus(self, more: "Usage") -> "Usage":
+        return Usage(
+            self.sessions + more.sessions,
+            self.cpu_milli + more.cpu_milli,
+            self.memory_bytes + more.memory_bytes,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Quota:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Row as ResultRow
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import Capacity, Cluster, Heartbeat, Presence
@@ -16,18 +16,21 @@ from streamspace_common.contracts.ids import ClusterId
 from streamspace_session.policy.placement import Candidate
 from streamspace_session.policy.presence import Heard
 from streamspace_session.ports import ClusterRecord
-from streamspace_session.store.mapping import COMMANDS
-from streamspace_session.store.tables import AgentRow, ClusterRow
+from streamspace_session.store.tables import AgentRow, ClusterRow, CommandRow
 
 _CLUSTERS = ClusterRow.__table__  # type: ignore[attr-defined]
+_COMMANDS = CommandRow.__table__  # type: ignore[attr-defined]
 _AGENTS = AgentRow.__table__  # type: ignore[attr-defined]
+
+
+_CANDIDATES = select(_CLUSTERS).order_by(_CLUSTERS.c.id).with_for_update()
 
 
 class SqlClusters:
     """`ports.Clusters` inside one transaction; `now` gives the transaction's time."""
 
-    def __init__(self, session: AsyncSession, now: Callable[[], Awaitable[datetime]]) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection, now: Callable[[], Awaitable[datetime]]) -> None:
+        self._connection = connection
         self._now = now
 
     async def enrol(self, event: ClusterEnrolled) -> None:
@@ -44,7 +47,7 @@ class SqlClusters:
             created_at=await self._now(),
             version=1,
         )
-        await self._session.execute(
+        await self._connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[_CLUSTERS.c.id],
                 set_={"name": statement.excluded.name, "version": _CLUSTERS.c.version + 1},
@@ -53,12 +56,12 @@ class SqlClusters:
         )
 
     async def ids(self) -> list[ClusterId]:
-        rows = await self._session.execute(select(_CLUSTERS.c.id).order_by(_CLUSTERS.c.id))
+        rows = await self._connection.execute(select(_CLUSTERS.c.id).order_by(_CLUSTERS.c.id))
         return [ClusterId(row.id) for row in rows]
 
     async def lock_one(self, cluster: ClusterId) -> ClusterRecord | None:
         row = (
-            await self._session.execute(
+            await self._connection.execute(
                 _records().where(_CLUSTERS.c.id == cluster).with_for_update()
             )
         ).one_or_none()
@@ -70,7 +73,7 @@ class SqlClusters:
             .where(_AGENTS.c.heard_at <= func.clock_timestamp() - offline_after)
             .distinct()
         )
-        rows = await self._session.execute(
+        rows = await self._connection.execute(
             _records()
             .where(_CLUSTERS.c.presence != Presence.OFFLINE.value, _CLUSTERS.c.id.in_(silent))
             .order_by(_CLUSTERS.c.id)
@@ -79,15 +82,13 @@ class SqlClusters:
         return [_record(row) for row in rows]
 
     async def candidates(self) -> list[Candidate]:
-        rows = await self._session.execute(
-            select(_CLUSTERS).order_by(_CLUSTERS.c.id).with_for_update()
-        )
+        rows = await self._connection.execute(_CANDIDATES)
         return [_candidate(row) for row in rows]
 
     async def is_live(self, cluster: ClusterId | None) -> bool:
         if cluster is None:
             return False
-        found = await self._session.execute(
+        found = await self._connection.execute(
             select(_CLUSTERS.c.presence).where(_CLUSTERS.c.id == cluster)
         )
         presence = found.scalar_one_or_none()
@@ -95,7 +96,9 @@ class SqlClusters:
         return presence is not None and presence != Presence.OFFLINE.value
 
     async def heard(self, cluster: ClusterId) -> list[Heard]:
-        rows = await self._session.execute(select(_AGENTS).where(_AGENTS.c.cluster_id == cluster))
+        rows = await self._connection.execute(
+            select(_AGENTS).where(_AGENTS.c.cluster_id == cluster)
+        )
         return [Heard(Heartbeat.model_validate(row.heartbeat), row.heard_at) for row in rows]
 
     async def note(self, heartbeat: Heartbeat) -> None:
@@ -105,7 +108,7 @@ class SqlClusters:
             heartbeat=heartbeat.model_dump(mode="json"),
             heard_at=await self._now(),
         )
-        await self._session.execute(
+        await self._connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[_AGENTS.c.cluster_id, _AGENTS.c.instance],
                 set_={
@@ -131,16 +134,16 @@ class SqlClusters:
                 "running_sessions": max(one.heartbeat.running_sessions for one in live),
                 "last_seen_at": live[0].at,
             }
-        await self._session.execute(
+        await self._connection.execute(
             update(_CLUSTERS).where(_CLUSTERS.c.id == cluster).values(**values)
         )
 
     async def views(self) -> list[Cluster]:
-        rows = await self._session.execute(_views().order_by(_CLUSTERS.c.id))
+        rows = await self._connection.execute(_views().order_by(_CLUSTERS.c.id))
         return [_view(row) for row in rows]
 
     async def view(self, cluster: ClusterId) -> Cluster | None:
-        found = await self._session.execute(_views().where(_CLUSTERS.c.id == cluster))
+        found = await self._connection.execute(_views().where(_CLUSTERS.c.id == cluster))
         row = found.one_or_none()
         return _view(row) if row is not None else None
 
@@ -170,12 +173,12 @@ def _candidate(row: ResultRow[Any]) -> Candidate:
 def _views() -> Any:
     waiting = (
         select(
-            COMMANDS.c.cluster_id,
+            _COMMANDS.c.cluster_id,
             func.count().label("waiting"),
-            func.min(COMMANDS.c.issued_at).label("oldest"),
+            func.min(_COMMANDS.c.issued_at).label("oldest"),
         )
-        .where(COMMANDS.c.state == "pending", COMMANDS.c.cluster_id.is_not(None))
-        .group_by(COMMANDS.c.cluster_id)
+        .where(_COMMANDS.c.state == "pending", _COMMANDS.c.cluster_id.is_not(None))
+        .group_by(_COMMANDS.c.cluster_id)
         .subquery()
     )
     return select(_CLUSTERS, waiting.c.waiting, waiting.c.oldest).outerjoin_from(

@@ -1,9 +1,10 @@
-"""Between rows and the domain's values."""
+"""Between rows and the domain's values. JSON goes as text and comes parsed."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row as ResultRow
+from pydantic import TypeAdapter
 
 from streamspace_common.contracts.catalog import Protocol, ResourceAmounts
 from streamspace_common.contracts.identity import Actor
@@ -18,22 +19,15 @@ from streamspace_common.contracts.sessions import (
     SessionState,
 )
 from streamspace_session.domain import Action, Order, Tracked
-from streamspace_session.store.tables import CommandRow, SessionRow
+from streamspace_session.store.statements import ORDER_PREFIX
 
-SESSIONS = SessionRow.__table__  # type: ignore[attr-defined]
-COMMANDS = CommandRow.__table__  # type: ignore[attr-defined]
+Values = Mapping[Any, Any]
 
-ORDER_PREFIX = "order_"
-TRACKED_COLUMNS = (
-    *SESSIONS.columns,
-    *(column.label(f"{ORDER_PREFIX}{column.name}") for column in COMMANDS.columns),
-)
-"""A session with its newest command, for one SELECT."""
+_PHASES: TypeAdapter[tuple[PhaseTiming, ...]] = TypeAdapter(tuple[PhaseTiming, ...])
 
 
-def tracked(row: ResultRow[Any], newest: Order | None = None) -> Tracked:
-    """A row of `TRACKED_COLUMNS`, or one of `sessions` and its newest command."""
-    values = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+def tracked(values: Values, newest: Order | None = None) -> Tracked:
+    """A row of `sessions`, its newest command joined to it or given."""
     return Tracked(
         session=_session(values),
         order=newest or order(values, ORDER_PREFIX),
@@ -45,7 +39,8 @@ def tracked(row: ResultRow[Any], newest: Order | None = None) -> Tracked:
     )
 
 
-def _session(values: Any) -> Session:
+def _session(values: Values) -> Session:
+    phases = values["phases"]
     return Session.model_construct(
         id=SessionId(values["id"]),
         owner=Owner.model_construct(
@@ -64,7 +59,7 @@ def _session(values: Any) -> Session:
         protocol=Protocol(values["protocol"]),
         resources=ResourceAmounts.model_validate(values["resources"]),
         persistent_home=values["persistent_home"],
-        phases=tuple(PhaseTiming.model_validate(phase) for phase in values["phases"]),
+        phases=_PHASES.validate_python(phases) if phases else (),
         idle_timeout=values["idle_timeout"],
         max_duration=values["max_duration"],
         created_at=values["created_at"],
@@ -77,7 +72,7 @@ def _session(values: Any) -> Session:
     )
 
 
-def order(values: Any, prefix: str = "") -> Order:
+def order(values: Values, prefix: str = "") -> Order:
     """A row of `commands`, its columns prefixed where it was joined."""
     return Order(
         id=CommandId(values[f"{prefix}id"]),
@@ -97,7 +92,7 @@ def order(values: Any, prefix: str = "") -> Order:
     )
 
 
-def new_session_values(one: Tracked) -> dict[str, Any]:
+def session_values(one: Tracked) -> dict[str, Any]:
     """All columns of a session's row."""
     session = one.session
     return {
@@ -109,21 +104,13 @@ def new_session_values(one: Tracked) -> dict[str, Any]:
         "template_display_name": session.template_display_name,
         "template_digest": session.template_digest,
         "wanted_cluster": one.wanted_cluster,
-        "resources": session.resources.model_dump(mode="json"),
+        "resources": session.resources.model_dump_json(),
         "cpu_milli": one.cpu_milli,
         "memory_bytes": one.memory_bytes,
         "persistent_home": session.persistent_home,
         "idle_timeout": session.idle_timeout,
         "max_duration": session.max_duration,
         "created_at": session.created_at,
-        **changing_session_values(one),
-    }
-
-
-def changing_session_values(one: Tracked) -> dict[str, Any]:
-    """The columns that change in a session's life."""
-    session = one.session
-    return {
         "cluster_id": session.cluster_id,
         "state": session.state.value,
         "desired": session.desired.value,
@@ -132,7 +119,7 @@ def changing_session_values(one: Tracked) -> dict[str, Any]:
         "generation": session.generation,
         "command_id": one.order.id,
         "protocol": session.protocol.value,
-        "phases": [phase.model_dump(mode="json") for phase in session.phases],
+        "phases": _PHASES.dump_json(session.phases).decode() if session.phases else "[]",
         "restarts": one.restarts,
         "updated_at": session.updated_at,
         "since": one.since,
@@ -156,7 +143,7 @@ def order_values(one: Order, cluster: ClusterId | None) -> dict[str, Any]:
         "action": one.action.value,
         "state": one.state.value,
         "attempt": one.attempt,
-        "actor": one.actor.model_dump(mode="json"),
+        "actor": one.actor.model_dump_json(),
         "delete_home": one.delete_home,
         "error": one.error,
         "created_at": one.created_at,

@@ -7,81 +7,24 @@ A lock and what it protects are read in two statements. In one, a session that h
 to wait for its lock would be joined with its newest command as it was before the wait.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, func, insert, or_, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streamspace_common.contracts.ids import ClusterId, SessionId, UserId
-from streamspace_common.contracts.sessions import SessionCommandState, SessionState
+from streamspace_common.contracts.sessions import SessionState
 from streamspace_session.domain import Change, Order, Tracked
 from streamspace_session.policy.quotas import Usage
 from streamspace_session.ports import Due, ListQuery
-from streamspace_session.store.mapping import (
-    COMMANDS,
-    SESSIONS,
-    TRACKED_COLUMNS,
-    changing_session_values,
-    new_session_values,
-    order,
-    order_values,
-    tracked,
-)
-from streamspace_session.store.tables import ClusterRow, UsageRow
+from streamspace_session.store import statements
+from streamspace_session.store.mapping import order, order_values, session_values, tracked
 
-_CLUSTERS = ClusterRow.__table__  # type: ignore[attr-defined]
-_USAGE = UsageRow.__table__  # type: ignore[attr-defined]
-_FINAL = [state.value for state in SessionState if state.is_final]
-_SEEN = ["starting", "running", "hibernating", "waking"]
-"""States in which an offline cluster makes a session unknown."""
-
-_UPDATE_SESSION = (
-    update(SESSIONS)
-    .where(SESSIONS.c.id == bindparam("row_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "cluster_id", "state", "desired", "reason", "message", "generation",
-                "command_id", "protocol", "phases", "restarts", "updated_at", "since",
-                "started_at", "terminated_at", "deadline", "last_activity_at", "idle_at",
-                "ends_at", "version",
-            )
-        }
-    )
-)  # fmt: skip
-_UPDATE_ORDER = (
-    update(COMMANDS)
-    .where(COMMANDS.c.id == bindparam("row_id"))
-    .values(
-        {
-            name: bindparam(name)
-            for name in (
-                "cluster_id", "state", "attempt", "error", "issued_at", "acknowledged_at",
-                "completed_at", "deadline",
-            )
-        }
-    )
-)  # fmt: skip
-_DUE = text(
-    """
-    SELECT EXISTS (SELECT FROM sessions WHERE deadline <= clock_timestamp()) AS overdue,
-      EXISTS (SELECT FROM sessions
-              WHERE idle_at <= clock_timestamp() AND state = 'running')
-      OR EXISTS (SELECT FROM sessions WHERE ends_at <= clock_timestamp()
-                 AND state NOT IN ('terminated', 'failed', 'terminating')) AS aged,
-      EXISTS (SELECT FROM clusters c JOIN sessions s ON s.cluster_id = c.id
-              WHERE c.presence = 'offline'
-              AND s.state NOT IN ('terminated', 'failed')
-              AND s.state IN ('starting', 'running', 'hibernating', 'waking')) AS out_of_sight,
-      EXISTS (SELECT FROM sessions
-              WHERE cluster_id IS NULL AND state = 'pending') AS unplaced
-    """
-)
+_ALL = 1_000_000
+"""A limit that is none, for the statements that share their shape with limited ones."""
 
 
 @dataclass
@@ -98,8 +41,12 @@ class _Room:
         self.memory += sign * one.memory_bytes
 
     @property
-    def is_zero(self) -> bool:
-        return self.sessions == 0
+    def parameters(self) -> dict[str, int]:
+        return {
+            "more_sessions": self.sessions,
+            "more_cpu": self.cpu_milli,
+            "more_memory": self.memory,
+        }
 
 
 @dataclass
@@ -122,176 +69,144 @@ class SqlSessions:
     """`ports.Sessions` inside one transaction.
 
     Args:
-        session: the transaction.
+        connection: the transaction's.
         see_time: told the database's time where a statement brought it along.
     """
 
-    def __init__(self, session: AsyncSession, see_time: Callable[[datetime], None]) -> None:
-        self._session = session
+    def __init__(self, connection: AsyncConnection, see_time: Callable[[datetime], None]) -> None:
+        self._connection = connection
         self._see_time = see_time
 
     async def get(self, session: SessionId) -> Tracked | None:
-        found = await self._read(_tracked().where(SESSIONS.c.id == session))
+        found = await self._read(statements.GET, {"id": session})
         return found[0] if found else None
 
     async def lock(self, sessions: Collection[SessionId]) -> dict[SessionId, Tracked]:
         if not sessions:
             return {}
-        found = await self._lock(_locked(SESSIONS.c.id.in_(sorted(sessions))))
+        found = await self._lock(statements.LOCK, {"ids": list(sessions)})
         return {one.session.id: one for one in found}
 
     async def lock_cluster(
         self, cluster: ClusterId, named: Collection[SessionId]
     ) -> dict[SessionId, Tracked]:
-        active = and_(SESSIONS.c.cluster_id == cluster, SESSIONS.c.state.not_in(_FINAL))
-        found = await self._lock(_locked(or_(active, SESSIONS.c.id.in_(sorted(named)))))
+        parameters = {"cluster": cluster, "ids": list(named)}
+        found = await self._lock(statements.LOCK_CLUSTER, parameters)
         return {one.session.id: one for one in found}
 
     async def lock_overdue(self, limit: int) -> list[Tracked]:
-        query = _locked(SESSIONS.c.deadline <= func.clock_timestamp(), skip=True)
-        return await self._lock(query.limit(limit))
+        return await self._lock(statements.LOCK_OVERDUE, {}, limit)
 
     async def lock_aged(self, limit: int) -> list[Tracked]:
-        idle = and_(
-            SESSIONS.c.idle_at <= func.clock_timestamp(),
-            SESSIONS.c.state == SessionState.RUNNING.value,
-        )
-        over = and_(
-            SESSIONS.c.ends_at <= func.clock_timestamp(),
-            SESSIONS.c.state.not_in([*_FINAL, SessionState.TERMINATING.value]),
-        )
-        return await self._lock(_locked(or_(idle, over), skip=True).limit(limit))
+        return await self._lock(statements.LOCK_AGED, {}, limit)
 
     async def lock_out_of_sight(self, limit: int) -> list[Tracked]:
-        offline = select(_CLUSTERS.c.id).where(_CLUSTERS.c.presence == "offline")
-        query = _locked(
-            and_(SESSIONS.c.cluster_id.in_(offline), SESSIONS.c.state.in_(_SEEN)), skip=True
-        )
-        return await self._lock(query.limit(limit))
+        return await self._lock(statements.LOCK_OUT_OF_SIGHT, {}, limit)
 
     async def lock_unplaced(self, limit: int) -> list[Tracked]:
-        waiting = and_(
-            SESSIONS.c.cluster_id.is_(None), SESSIONS.c.state == SessionState.PENDING.value
-        )
-        query = _locked(waiting, skip=True).order_by(None).order_by(SESSIONS.c.created_at)
-        return await self._lock(query.limit(limit))
+        return await self._lock(statements.LOCK_UNPLACED, {}, limit)
 
     async def page(self, query: ListQuery) -> list[Tracked]:
-        statement = _tracked()
-        for condition in _conditions(query):
-            statement = statement.where(condition)
-        newest_first = statement.order_by(SESSIONS.c.created_at.desc(), SESSIONS.c.id.desc())
-        return await self._read(newest_first.limit(query.limit))
+        conditions, parameters = _conditions(query)
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+        statement = statements.reading(f"{where} ORDER BY s.created_at DESC, s.id DESC LIMIT :most")
+        return await self._read(statement, {**parameters, "most": query.limit})
 
-    async def insert(self, tracked: Tracked) -> None:
-        cluster = tracked.session.cluster_id
-        await self._session.execute(insert(SESSIONS).values(new_session_values(tracked)))
-        await self._session.execute(insert(COMMANDS).values(order_values(tracked.order, cluster)))
-        if cluster is not None:
-            room = _Room()
-            room.add(tracked, 1)
-            await self._reserve({cluster: room})
+    async def insert(self, new: Sequence[Tracked]) -> None:
+        if not new:
+            return
+        balance = _Balance()
+        for one in new:
+            balance.count(one, 1)
+        await self._connection.execute(
+            statements.INSERT_SESSION, [session_values(one) for one in new]
+        )
+        await self._connection.execute(
+            statements.INSERT_COMMAND,
+            [order_values(one.order, one.session.cluster_id) for one in new],
+        )
+        await self._settle(balance)
 
     async def save(self, changes: Sequence[Change]) -> None:
         if not changes:
             return
         after = sorted((c.after for c in changes), key=lambda one: one.session.id)
-        await self._session.execute(
-            _UPDATE_SESSION,
-            [{"row_id": one.session.id, **changing_session_values(one)} for one in after],
+        await self._connection.execute(
+            statements.UPDATE_SESSION,
+            [statements.changing(session_values(one), table="sessions") for one in after],
         )
         await self._save_orders(changes)
-        await self._settle(changes)
+        balance = _Balance()
+        for change in changes:
+            balance.count(change.before, -1)
+            balance.count(change.after, 1)
+        await self._settle(balance)
 
     async def touch(self, activity: Mapping[SessionId, timedelta]) -> None:
-        statement = text(
-            """
-            UPDATE sessions SET last_activity_at = seen.at,
-              idle_at = seen.at + idle_timeout * interval '1 second'
-            FROM (SELECT clock_timestamp() - CAST(:ago AS interval) AS at) AS seen
-            WHERE id = :id AND state NOT IN ('terminated', 'failed')
-              AND (last_activity_at IS NULL OR last_activity_at < seen.at)
-            """
+        await self._connection.execute(
+            statements.TOUCH,
+            [{"id": session, "ago": ago} for session, ago in sorted(activity.items())],
         )
-        for session, ago in sorted(activity.items()):
-            await self._session.execute(statement, {"id": session, "ago": ago})
 
     async def orders(self, session: SessionId) -> list[Order]:
-        rows = await self._session.execute(
-            select(COMMANDS)
-            .where(COMMANDS.c.session_id == session)
-            .order_by(COMMANDS.c.generation.desc())
-        )
-        return [order(row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
+        rows = await self._connection.execute(statements.ORDERS, {"session": session})
+        return [order(row) for row in rows.mappings()]
 
     async def home_is_shared(self, owner: UserId, but: SessionId) -> bool:
-        found = await self._session.execute(
-            select(SESSIONS.c.id)
-            .where(
-                SESSIONS.c.owner_id == owner,
-                SESSIONS.c.id != but,
-                SESSIONS.c.persistent_home,
-                SESSIONS.c.state.not_in(_FINAL),
-            )
-            .limit(1)
+        found = await self._connection.execute(
+            text(
+                "SELECT EXISTS (SELECT FROM sessions WHERE owner_id = :owner AND id <> :but "
+                "AND persistent_home AND state NOT IN ('terminated', 'failed'))"
+            ),
+            {"owner": owner, "but": but},
         )
-        return found.first() is not None
+        return bool(found.scalar_one())
 
-    async def reserve_quota(self, owner: UserId, cpu_milli: int, memory_bytes: int) -> Usage:
-        statement = upsert(_USAGE).values(
-            owner_id=owner, sessions=1, cpu_milli=cpu_milli, memory_bytes=memory_bytes
-        )
-        row = (
-            await self._session.execute(
-                statement.on_conflict_do_update(
-                    index_elements=[_USAGE.c.owner_id],
-                    set_={
-                        "sessions": _USAGE.c.sessions + statement.excluded.sessions,
-                        "cpu_milli": _USAGE.c.cpu_milli + statement.excluded.cpu_milli,
-                        "memory_bytes": _USAGE.c.memory_bytes + statement.excluded.memory_bytes,
-                    },
-                ).returning(_USAGE.c.sessions, _USAGE.c.cpu_milli, _USAGE.c.memory_bytes)
-            )
-        ).one()
-        return Usage(*row)
+    async def lock_usage(self, owners: Collection[UserId]) -> dict[UserId, Usage]:
+        held = await self._connection.execute(statements.LOCK_USAGE, {"owners": sorted(owners)})
+        return {
+            UserId(row.owner_id): Usage(row.sessions, row.cpu_milli, row.memory_bytes)
+            for row in held
+        }
 
     async def count_by_state(self) -> dict[SessionState, int]:
-        rows = await self._session.execute(
-            select(SESSIONS.c.state, func.count()).group_by(SESSIONS.c.state)
+        rows = await self._connection.execute(
+            text("SELECT state, count(*) AS number FROM sessions GROUP BY state")
         )
-        return {SessionState(state): count for state, count in rows}
+        return {SessionState(row.state): row.number for row in rows}
 
     async def oldest_waiting(self) -> timedelta | None:
-        found = await self._session.execute(
-            select(func.clock_timestamp() - func.min(COMMANDS.c.issued_at)).where(
-                COMMANDS.c.state == SessionCommandState.PENDING.value,
-                COMMANDS.c.cluster_id.is_not(None),
+        found = await self._connection.execute(
+            text(
+                "SELECT clock_timestamp() - min(issued_at) FROM commands "
+                "WHERE state = 'pending' AND cluster_id IS NOT NULL"
             )
         )
         age: timedelta | None = found.scalar_one()
         return age
 
     async def due(self) -> Due:
-        row = (await self._session.execute(_DUE)).one()
+        row = (await self._connection.execute(statements.DUE)).one()
         return Due(row.overdue, row.aged, row.out_of_sight, row.unplaced)
 
-    async def _read(self, statement: Select[Any]) -> list[Tracked]:
-        rows = (await self._session.execute(statement)).all()
+    async def _read(self, statement: TextClause, parameters: dict[str, Any]) -> list[Tracked]:
+        rows = (await self._connection.execute(statement, parameters)).mappings().all()
         if rows:
-            self._see_time(rows[0].read_at)
+            self._see_time(rows[0]["read_at"])
         return [tracked(row) for row in rows]
 
-    async def _lock(self, statement: Select[Any]) -> list[Tracked]:
-        rows = (await self._session.execute(statement)).all()
+    async def _lock(
+        self, statement: TextClause, parameters: dict[str, Any], limit: int = _ALL
+    ) -> list[Tracked]:
+        found = await self._connection.execute(statement, {**parameters, "most": limit})
+        rows = found.mappings().all()
         if not rows:
             return []
-        commands = select(COMMANDS, func.clock_timestamp().label("read_at")).where(
-            COMMANDS.c.id.in_([row.command_id for row in rows])
-        )
-        newest = (await self._session.execute(commands)).all()
-        self._see_time(newest[0].read_at)
-        orders = {row.id: order(row._mapping) for row in newest}  # noqa: SLF001 - as above
-        return [tracked(row, orders[row.command_id]) for row in rows]
+        ids = {"ids": [row["command_id"] for row in rows]}
+        newest = (await self._connection.execute(statements.NEWEST_ORDERS, ids)).mappings().all()
+        self._see_time(newest[0]["read_at"])
+        orders = {row["id"]: order(row) for row in newest}
+        return [tracked(row, orders[row["command_id"]]) for row in rows]
 
     async def _save_orders(self, changes: Sequence[Change]) -> None:
         new, changed = [], []
@@ -301,95 +216,49 @@ class SqlSessions:
             if was.id != now.id:
                 new.append(order_values(now, cluster))
                 if change.replaced is not None and change.replaced != was:
-                    changed.append(_order_update(change.replaced, cluster))
+                    changed.append(order_values(change.replaced, cluster))
             elif was != now or change.before.session.cluster_id != cluster:
-                changed.append(_order_update(now, cluster))
+                changed.append(order_values(now, cluster))
         if new:
-            await self._session.execute(insert(COMMANDS), new)
+            await self._connection.execute(statements.INSERT_COMMAND, new)
         if changed:
-            await self._session.execute(_UPDATE_ORDER, changed)
-
-    async def _settle(self, changes: Iterable[Change]) -> None:
-        balance = _Balance()
-        for change in changes:
-            balance.count(change.before, -1)
-            balance.count(change.after, 1)
-        users = {name: room for name, room in balance.users.items() if not room.is_zero}
-        if users:
-            await self._session.execute(
-                update(_USAGE)
-                .where(_USAGE.c.owner_id == bindparam("row_id"))
-                .values(
-                    sessions=_USAGE.c.sessions + bindparam("more_sessions"),
-                    cpu_milli=_USAGE.c.cpu_milli + bindparam("more_cpu"),
-                    memory_bytes=_USAGE.c.memory_bytes + bindparam("more_memory"),
-                ),
-                _rooms(users),
+            await self._connection.execute(
+                statements.UPDATE_COMMAND,
+                [statements.changing(values, table="commands") for values in changed],
             )
-        clusters = {name: room for name, room in balance.clusters.items() if not room.is_zero}
-        if clusters:
-            await self._reserve(clusters)
 
-    async def _reserve(self, clusters: Mapping[str, _Room]) -> None:
-        await self._session.execute(
-            update(_CLUSTERS)
-            .where(_CLUSTERS.c.id == bindparam("row_id"))
-            .values(
-                reserved_sessions=_CLUSTERS.c.reserved_sessions + bindparam("more_sessions"),
-                reserved_cpu_milli=_CLUSTERS.c.reserved_cpu_milli + bindparam("more_cpu"),
-                reserved_memory=_CLUSTERS.c.reserved_memory + bindparam("more_memory"),
-            ),
-            _rooms(clusters),
-        )
+    async def _settle(self, balance: _Balance) -> None:
+        await self._move(statements.SETTLE_USAGE, "owner", balance.users)
+        await self._move(statements.RESERVE, "cluster", balance.clusters)
+
+    async def _move(self, statement: TextClause, key: str, rooms: Mapping[str, _Room]) -> None:
+        moved = [
+            {key: name, **room.parameters} for name, room in sorted(rooms.items()) if room.sessions
+        ]
+        if moved:
+            await self._connection.execute(statement, moved)
 
 
-def _rooms(rooms: Mapping[str, _Room]) -> list[dict[str, Any]]:
-    return [
-        {
-            "row_id": name,
-            "more_sessions": room.sessions,
-            "more_cpu": room.cpu_milli,
-            "more_memory": room.memory,
-        }
-        for name, room in sorted(rooms.items())
-    ]
-
-
-def _order_update(one: Order, cluster: ClusterId | None) -> dict[str, Any]:
-    values = order_values(one, cluster)
-    return {
-        "row_id": one.id,
-        **{
-            name: values[name]
-            for name in (
-                "cluster_id", "state", "attempt", "error", "issued_at", "acknowledged_at",
-                "completed_at", "deadline",
-            )
-        },
-    }  # fmt: skip
-
-
-def _tracked() -> Select[Any]:
-    return select(*TRACKED_COLUMNS, func.clock_timestamp().label("read_at")).join_from(
-        SESSIONS, COMMANDS, COMMANDS.c.id == SESSIONS.c.command_id
-    )
-
-
-def _locked(condition: Any, *, skip: bool = False) -> Select[Any]:
-    locked = select(SESSIONS).where(condition).order_by(SESSIONS.c.id)
-    return locked.with_for_update(skip_locked=skip)
-
-
-def _conditions(query: ListQuery) -> Iterable[Any]:
-    if query.owner is not None:
-        yield SESSIONS.c.owner_id == query.owner
+def _conditions(query: ListQuery) -> tuple[list[str], dict[str, Any]]:
+    conditions: list[str] = []
+    parameters: dict[str, Any] = {}
+    wanted = {
+        "owner_id": query.owner,
+        "template_id": query.template,
+        "cluster_id": query.cluster,
+    }
+    for column, value in wanted.items():
+        if value is not None:
+            conditions.append(f"s.{column} = :{column}")
+            parameters[column] = value
     if query.states:
-        yield SESSIONS.c.state.in_([state.value for state in query.states])
+        conditions.append("s.state = ANY(CAST(:states AS text[]))")
+        parameters["states"] = [state.value for state in query.states]
     elif not query.include_final:
-        yield SESSIONS.c.state.not_in(_FINAL)
-    if query.template is not None:
-        yield SESSIONS.c.template_id == query.template
-    if query.cluster is not None:
-        yield SESSIONS.c.cluster_id == query.cluster
+        conditions.append(f"s.state NOT IN {statements.FINAL}")
     if query.after is not None:
-        yield tuple_(SESSIONS.c.created_at, SESSIONS.c.id) < tuple_(*query.after)
+        conditions.append(
+            "(s.created_at, s.id) < (CAST(:after_time AS timestamptz), CAST(:after_id AS text))"
+        )
+        parameters["after_time"], parameters["after_id"] = query.after
+    return conditions, parameters

@@ -1,10 +1,12 @@
 """The projection of the catalogs in PostgreSQL, with parsed manifests kept at hand."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlmodel.ext.asyncio.session import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streamspace_common.contracts.catalog import TemplateManifest
 from streamspace_common.contracts.events import TemplatePublished, TemplateWithdrawn
@@ -14,6 +16,14 @@ from streamspace_session.store.tables import ManifestRow, TemplateRow
 
 _TEMPLATES = TemplateRow.__table__  # type: ignore[attr-defined]
 _MANIFESTS = ManifestRow.__table__  # type: ignore[attr-defined]
+
+
+_FIND = text(
+    """
+    SELECT id, name, digest, unusable, clock_timestamp() AS read_at FROM templates
+    WHERE (id = :text OR name = :text) AND NOT withdrawn ORDER BY id
+    """
+)
 
 
 class ManifestCache:
@@ -38,22 +48,21 @@ class ManifestCache:
 class SqlTemplates:
     """`ports.Templates` inside one transaction."""
 
-    def __init__(self, session: AsyncSession, cache: ManifestCache) -> None:
-        self._session = session
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        cache: ManifestCache,
+        see_time: Callable[[datetime], None],
+    ) -> None:
+        self._connection = connection
         self._cache = cache
+        self._see_time = see_time
 
-    async def find(self, text: str) -> list[TemplateRecord]:
-        rows = (
-            await self._session.execute(
-                select(_TEMPLATES)
-                .where(
-                    or_(_TEMPLATES.c.id == text, _TEMPLATES.c.name == text),
-                    ~_TEMPLATES.c.withdrawn,
-                )
-                .order_by(_TEMPLATES.c.id)
-            )
-        ).all()
-        exact = [row for row in rows if row.id == text]
+    async def find(self, text_: str) -> list[TemplateRecord]:
+        rows = (await self._connection.execute(_FIND, {"text": text_})).all()
+        if rows:
+            self._see_time(rows[0].read_at)
+        exact = [row for row in rows if row.id == text_]
         return [
             TemplateRecord(
                 id=TemplateId(row.id),
@@ -69,7 +78,7 @@ class SqlTemplates:
         known = self._cache.get(template, digest)
         if known is not None:
             return known
-        found = await self._session.execute(
+        found = await self._connection.execute(
             select(_MANIFESTS.c.manifest).where(
                 _MANIFESTS.c.template_id == template, _MANIFESTS.c.digest == digest
             )
@@ -79,7 +88,7 @@ class SqlTemplates:
         return manifest
 
     async def publish(self, event: TemplatePublished, sequence: int, unusable: str | None) -> None:
-        await self._session.execute(
+        await self._connection.execute(
             upsert(_MANIFESTS)
             .values(
                 template_id=event.template_id,
@@ -97,7 +106,7 @@ class SqlTemplates:
             withdrawn=False,
             sequence=sequence,
         )
-        await self._session.execute(
+        await self._connection.execute(
             statement.on_conflict_do_update(
                 index_elements=[_TEMPLATES.c.id],
                 set_={
@@ -116,7 +125,7 @@ class SqlTemplates:
         )
 
     async def withdraw(self, event: TemplateWithdrawn, sequence: int) -> None:
-        await self._session.execute(
+        await self._connection.execute(
             update(_TEMPLATES)
             .where(_TEMPLATES.c.id == event.template_id, _TEMPLATES.c.sequence < sequence)
             .values(withdrawn=True, sequence=sequence)

@@ -8,16 +8,14 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select, text
-from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlmodel import col
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from streamspace_common.contracts.events import CoreEvent
-from streamspace_common.runtime.tracing import current_traceparent, tracing
+from streamspace_common.runtime.tracing import current_traceparent
 from streamspace_common.store.engine import Database
-from streamspace_common.store.outbox import enqueue_command, enqueue_event
-from streamspace_common.store.tables import InboxRow
+from streamspace_common.store.outbox import enqueue_all
 from streamspace_session.domain import Message
 from streamspace_session.ports import Retention, Transaction
 from streamspace_session.store.clusters import SqlClusters
@@ -29,6 +27,15 @@ SOURCE = "session"
 CONSUMER = "session"
 """Under this name the inbox keeps what this service has acted on."""
 
+# One statement for any number of ids: one per number would be planned anew each time.
+_FIRST_TIMES = text(
+    """
+    INSERT INTO inbox (consumer, msg_id)
+    SELECT CAST(:consumer AS text), msg_id FROM unnest(CAST(:ids AS text[])) AS seen (msg_id)
+    ON CONFLICT DO NOTHING RETURNING msg_id
+    """
+)
+_NOW = text("SELECT clock_timestamp()")
 _PRUNE = (
     "DELETE FROM idempotency WHERE created_at < clock_timestamp() - CAST(:idempotency AS interval)",
     "DELETE FROM inbox WHERE received_at < clock_timestamp() - CAST(:inbox AS interval)",
@@ -51,20 +58,23 @@ _PRUNE = (
 class SqlTransaction:
     """`ports.Transaction` on one database session."""
 
-    def __init__(self, session: AsyncSession, cache: ManifestCache) -> None:
+    def __init__(
+        self, session: AsyncSession, connection: AsyncConnection, cache: ManifestCache
+    ) -> None:
         self._session = session
+        self._connection = connection
         self._now: datetime | None = None
         self._told: list[tuple[CoreEvent, str | None]] = []
         self._sent: list[tuple[Message, str | None]] = []
-        self.sessions = SqlSessions(session, self._see_time)
-        self.clusters = SqlClusters(session, self.now)
-        self.templates = SqlTemplates(session, cache)
-        self.tickets = SqlTickets(session)
-        self.requests = SqlRequests(session, self.now)
+        self.sessions = SqlSessions(connection, self._see_time)
+        self.clusters = SqlClusters(connection, self.now)
+        self.templates = SqlTemplates(connection, cache, self._see_time)
+        self.tickets = SqlTickets(connection)
+        self.requests = SqlRequests(connection, self.now)
 
     async def now(self) -> datetime:
         if self._now is None:
-            found = await self._session.execute(select(func.clock_timestamp()))
+            found = await self._connection.execute(_NOW)
             self._see_time(found.scalar_one())
         if self._now is None:
             raise RuntimeError("the database told no time")
@@ -78,12 +88,7 @@ class SqlTransaction:
         ids = sorted(set(message_ids))
         if not ids:
             return set()
-        fresh = await self._session.execute(
-            upsert(InboxRow)
-            .values([{"consumer": CONSUMER, "msg_id": one} for one in ids])
-            .on_conflict_do_nothing()
-            .returning(col(InboxRow.msg_id))
-        )
+        fresh = await self._connection.execute(_FIRST_TIMES, {"consumer": CONSUMER, "ids": ids})
         return {row.msg_id for row in fresh}
 
     def tell(self, event: CoreEvent) -> None:
@@ -101,16 +106,11 @@ class SqlTransaction:
         }
         for statement in _PRUNE:
             named = {name: value for name, value in values.items() if f":{name}" in statement}
-            await self._session.execute(text(statement), named)
+            await self._connection.execute(text(statement), named)
 
     async def flush(self) -> None:
         """Write what was told and sent to the outbox; the commit follows."""
-        for command, trace in self._sent:
-            with tracing(trace):
-                await enqueue_command(self._session, command, source=SOURCE)
-        for event, trace in self._told:
-            with tracing(trace):
-                await enqueue_event(self._session, event, source=SOURCE)
+        await enqueue_all(self._session, [*self._sent, *self._told], source=SOURCE)
 
 
 class SqlStore:
@@ -123,6 +123,6 @@ class SqlStore:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         async with self._database.transaction() as session:
-            unit = SqlTransaction(session, self._cache)
+            unit = SqlTransaction(session, await session.connection(), self._cache)
             yield unit
             await unit.flush()
