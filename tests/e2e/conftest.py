@@ -19,6 +19,7 @@ from tests.support.stack import (
     Stack,
     end,
     launch,
+    patiently,
     sign_in,
     wait_until_ready,
 )
@@ -72,7 +73,7 @@ async def user(new_user: Callable[..., Any]) -> AsyncIterator[Api]:
     """A fresh user; what the test left running is ended."""
     someone: Api = await new_user()
     yield someone
-    answer = await someone.get("/sessions")
+    answer = await patiently(lambda: someone.get("/sessions"))
     for session in answer.json()["items"]:
-        await someone.delete(session["id"])
+        await patiently(lambda id_=session["id"]: someone.delete(id_))
         await someone.wait_for(session["id"], *FINAL)

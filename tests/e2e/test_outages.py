@@ -6,9 +6,9 @@ The launcher restarts what dies; `kill -9` gives no process a last word.
 import asyncio
 import contextlib
 
-import httpx2
 import pytest
 import websockets
+from tests.support.stack import patiently
 
 from streamspace_common.testing.waiting import eventually
 
@@ -31,19 +31,6 @@ async def until_alive_again(stack, service, old_pid):
         return False
 
     await eventually(restarted, timeout=40, message=f"{service} was not restarted")
-
-
-async def patiently(ask, *, accepted=(200, 202)):
-    """Repeat a refused request as a client would, with the same Idempotency-Key if it has one."""
-    async with asyncio.timeout(60):
-        while True:
-            with contextlib.suppress(httpx2.HTTPError):
-                answer = await ask()
-                if answer.status_code in accepted:
-                    return answer
-                assert answer.status_code in {429, 503, 502, 404}, answer.text
-                assert answer.headers["content-type"] == "application/problem+json"
-            await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,6 +225,21 @@ def end(stack: Stack) -> None:
         raise AssertionError(
             f"the launcher did not end:\n{stack.log.read_text()[-4000:]}"
         ) from None
+
+
+async def patiently(
+    ask: Callable[[], Awaitable[httpx2.Response]], *, accepted: tuple[int, ...] = (200, 202)
+) -> httpx2.Response:
+    """Repeat a request that is refused for now, as a client would; each refusal is a problem."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(httpx2.HTTPError):
+                answer = await ask()
+                if answer.status_code in accepted:
+                    return answer
+                assert answer.status_code in {404, 429, 502, 503}, answer.text
+                assert answer.headers["content-type"] == "application/problem+json"
+            await asyncio.sleep(0.2)
 
 
 async def sign_in(client: httpx2.AsyncClient, username: str, password: str) -> Api:
