@@ -102,6 +102,10 @@ class Launcher:
             if process.name == wiring.AGENT:
                 await self._enrolled()
             await self._watcher.start(self._program(process, addresses))
+            if process.name == "session" and not self._layout.enrolment.exists():
+                # The very first start: it makes the streams, and the others need not complain.
+                with self._progress(process.name):
+                    await self._watcher.wait_ready(process.name, _START_TIMEOUT)
         for name in wiring.NAMES:
             with self._progress(name):
                 await self._watcher.wait_ready(name, _START_TIMEOUT)
