@@ -30,6 +30,11 @@ const OUTCOMES: Record<FileOutcome, { color: string; text: string }> = {
   refused: { color: "red", text: "Refused" },
 };
 
+/** `catalog-unreachable: what happened` -> `what happened`; the code is for programs. */
+function withoutCode(error: string): string {
+  return error.replace(/^[a-z]+(-[a-z]+)+: /, "");
+}
+
 export default function CatalogsPage() {
   useTitle("Catalogs");
   const { api } = useBackend();
@@ -127,7 +132,7 @@ function CatalogCard({ catalog, onReport }: { catalog: Catalog; onReport: () => 
             {catalog.branch && ` (${catalog.branch})`}
           </Text>
           <Text size="sm" mt={6}>
-            {plural(catalog.templateCount, "template")} · synced {ago(catalog.lastSyncAt)}
+            {plural(catalog.templateCount, "template")} · {catalog.error ? "tried" : "synced"} {ago(catalog.lastSyncAt)}
             {catalog.commit && (
               <>
                 {" "}
@@ -160,7 +165,7 @@ function CatalogCard({ catalog, onReport }: { catalog: Catalog; onReport: () => 
       {catalog.error && (
         <Alert color="red" variant="light" icon={<IconAlertCircle aria-hidden />} p="sm" mt="sm">
           <Text size="sm" className="break">
-            {catalog.error}
+            {withoutCode(catalog.error)}
           </Text>
         </Alert>
       )}

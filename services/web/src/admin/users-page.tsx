@@ -40,7 +40,10 @@ function useUsers(search: string) {
   });
 }
 
-/** Changes a user as it was when shown: a change by somebody else meanwhile is refused. */
+/**
+ * Changes a user. A form full of what was seen must not undo what somebody else changed
+ * meanwhile, so that is refused; disabling and a new password are meant whatever the rest is.
+ */
 function useChangeUser() {
   const { api, auth } = useBackend();
   const client = useQueryClient();
@@ -49,7 +52,10 @@ function useChangeUser() {
     mutationFn: ({ user, change }: { user: User; change: UserChange }) =>
       unwrap(
         api.PATCH("/api/v1/users/{user_id}", {
-          params: { path: { user_id: user.id }, header: { "if-match": `"${user.version}"` } },
+          params: {
+            path: { user_id: user.id },
+            ...("displayName" in change && { header: { "if-match": `"${user.version}"` } }),
+          },
           body: change,
         }),
       ),

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import type { Session } from "../api/types";
 import { aSession, FakeApi, json, problem, signedIn } from "../test/fake-api";
 import { renderApp } from "../test/render";
-import { matching } from "./sessions-page";
+import { currentSessions, matching } from "./sessions-page";
 
 const id = "ada-desktop-00c0ffee";
 const EVENTS = `/sessions/${id}/events`;
@@ -93,4 +93,23 @@ test("the filter takes any word of what is shown, and hides what has ended", () 
   expect(matching(sessions, "", false)).toHaveLength(2);
   expect(matching(sessions, "linux BERLIN", false).map(({ id: found }) => found)).toEqual(["c"]);
   expect(matching(sessions, "", true)).toHaveLength(3);
+});
+
+test("what failed within a day is shown among the living until it is dismissed", () => {
+  const now = Date.parse("2026-01-02T12:00:00Z");
+  const living = [aSession({ id: "old", createdAt: "2026-01-01T00:00:00Z" })];
+  const failed = (id: string, terminatedAt: string) => aSession({ id, state: "failed", createdAt: terminatedAt, terminatedAt });
+  const all = [failed("fresh", "2026-01-02T11:00:00Z"), failed("stale", "2026-01-01T11:00:00Z"), failed("seen", "2026-01-02T10:00:00Z")];
+  expect(currentSessions(living, all, new Set(["seen"]), now).map(({ id: shown }) => shown)).toEqual(["fresh", "old"]);
+});
+
+test("dismissing a failed session hides it for good", async () => {
+  const fake = control(aSession({ state: "failed", updatedAt: new Date().toISOString(), message: "It broke." }));
+  const first = renderApp(fake, "/sessions");
+  expect((await screen.findByTestId(`session-row-${id}`)).textContent).toContain("It broke.");
+  await userEvent.click(screen.getByTestId("session-dismiss"));
+  await screen.findByText("No sessions yet");
+  first.unmount();
+  renderApp(fake, "/sessions");
+  await screen.findByText("No sessions yet");
 });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { PhaseTiming, SessionState } from "../api/types";
 import { aSession } from "../test/fake-api";
-import { actionsFor, isFinal, newer, nextStep, reasonText, startSteps, STATE_LOOKS, withPhase } from "./state";
+import { actionsFor, isFinal, newer, nextStep, reasonText, shortReason, startSteps, STATE_LOOKS, withPhase } from "./state";
 
 const timing = (phase: PhaseTiming["phase"], elapsedMs = 10): PhaseTiming => ({ phase, elapsedMs });
 const ALL = Object.keys(STATE_LOOKS) as SessionState[];
@@ -76,4 +76,11 @@ test("a reason is told in the server's words, else in ours, and a wish needs non
   expect(reasonText(aSession({ reason: "idle" }))).toBe("Nobody used it for a while.");
   expect(reasonText(aSession({ reason: "user" }))).toBeNull();
   expect(nextStep(aSession({ reason: "desktop-died" }))).toContain("Launch it again");
+});
+
+test("a list shows a reason without the program's last words", () => {
+  const session = aSession({ state: "failed", message: "Xvnc was killed by SIGKILL. Its last words: Fatal | server error" });
+  expect(shortReason(session)).toBe("Xvnc was killed by SIGKILL.");
+  expect(reasonText(session)).toContain("Fatal");
+  expect(shortReason(aSession())).toBeNull();
 });

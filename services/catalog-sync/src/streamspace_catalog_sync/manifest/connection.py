@@ -101,11 +101,13 @@ def _custom_port(spec: dict[str, Any], known: KnownImage) -> int | None:
 
 
 def _declared(spec: dict[str, Any]) -> Declared | None:
-    for read in (_from_connection, _from_vnc, _from_kasmvnc, _from_webapp, _from_ports):
+    only_processes = spec.get("process") is not None and not spec.get("baseImage")
+    forms = _PROCESS_FORMS if only_processes else _IMAGE_FORMS
+    for read in forms:
         declared = read(spec)
         if declared is not None:
             return declared
-    if spec.get("process") is not None and not spec.get("baseImage"):
+    if only_processes:
         return Declared(Protocol.VNC, PROCESS_PORT, "/", "spec.process")
     return None
 
@@ -157,6 +159,11 @@ def _from_ports(spec: dict[str, Any]) -> Declared | None:
         protocol = Protocol.VNC if port in RFB_PORTS else Protocol.HTTP
         return Declared(protocol, port, "/", field)
     return None
+
+
+_PROCESS_FORMS = (_from_connection, _from_webapp)
+"""Processes have a display unless a template says that they serve a web client."""
+_IMAGE_FORMS = (_from_connection, _from_vnc, _from_kasmvnc, _from_webapp, _from_ports)
 
 
 def _agree_on_ports(spec: dict[str, Any], declared: Declared | None, actual: Declared) -> None:

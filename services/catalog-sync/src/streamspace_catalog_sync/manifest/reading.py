@@ -32,7 +32,7 @@ MAX_FILE_BYTES = 64 * 1024
 MAX_MANIFEST_BYTES = 48 * 1024
 """A start command carries the manifest, and a command is at most 64 KiB."""
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Grows when the rules here change, so that unchanged commits are read again."""
 
 
@@ -158,6 +158,12 @@ def _canonical(
     # later version knows more fields, it is left out.
     canonical = read.model_dump(mode="json", exclude_none=True)
     manifest = TemplateManifest.model_validate(canonical)
+    process = manifest.spec.process
+    if process is not None and not process.display and not manifest.spec.process_serves_http:
+        raise RefusedError(
+            "spec.process.display is false, so its command has to serve a web client: "
+            "spec.connection.protocol must be http"
+        )
     if len(canonical_json(canonical)) > MAX_MANIFEST_BYTES:
         raise RefusedError(f"the manifest is larger than {MAX_MANIFEST_BYTES // 1024} KiB")
     name = manifest.metadata.name

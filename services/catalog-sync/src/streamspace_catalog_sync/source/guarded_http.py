@@ -9,6 +9,7 @@ servers live there. Behind a proxy the proxy decides.
 
 import ipaddress
 import socket
+import ssl
 from typing import Any
 
 import urllib3
@@ -18,6 +19,23 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 class ForbiddenAddressError(Exception):
     """The host's address is one that this installation does not fetch from."""
+
+
+def in_words(error: Exception) -> str:
+    """What went wrong with a request, as a person would say it."""
+    reason: BaseException = error
+    if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
+        reason = error.reason
+    for cause in (reason.__cause__, *reason.args):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({cause.verify_message})."
+        if isinstance(cause, ssl.SSLError):
+            return "it does not speak TLS."
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{cause.strerror}."
+    if isinstance(reason, urllib3.exceptions.TimeoutError):
+        return "it took too long."
+    return str(reason)
 
 
 def check_address(address: str, *, private_addresses: bool) -> None:

@@ -52,6 +52,7 @@ from streamspace_catalog_sync.domain import (
 from streamspace_catalog_sync.source.guarded_http import (
     ForbiddenAddressError,
     check_address,
+    in_words,
     pool_manager,
 )
 from streamspace_catalog_sync.source.limits import ReadFile, ReadReply, ReadRequest
@@ -276,7 +277,9 @@ def _translated(request: ReadRequest, fetch: Callable[[], object]) -> None:
             f"{host} closed the connection{': ' + said if said else '.'}"
         ) from error
     except (GitProtocolError, urllib3.exceptions.HTTPError) as error:
-        raise CatalogUnreachableError(f"{host} did not answer as a git server: {error}") from error
+        raise CatalogUnreachableError(
+            f"{host} did not answer as a git server: {in_words(error)}"
+        ) from error
     except OSError as error:
         if error.errno == errno.EFBIG:
             size = request.limits.download_bytes // (1024 * 1024)
