@@ -169,3 +169,17 @@ async def test_a_desktop_that_dies_fails_its_session_within_seconds(stack, user)
     assert failed["reason"] == "desktop-died"
     assert failed["message"]
     await eventually(lambda: stack.processes_of(session["id"]) == [], timeout=5)
+
+
+async def test_disabling_a_user_cuts_their_streams_at_once(admin, user):
+    session = await user.launch("starter_terminal")
+    await user.wait_for(session["id"], "running")
+    async with dial(await connect(user, session["id"])) as socket:
+        await read_exactly(socket, 12)
+        path = f"/users/{user.user['id']}"
+        assert (await admin.request("PATCH", path, json={"disabled": True})).status_code == 200
+        with pytest.raises(websockets.ConnectionClosed) as closed:
+            await asyncio.wait_for(socket.recv(), 20)
+    assert closed.value.rcvd.code == 4401
+    assert "disabled" in closed.value.rcvd.reason
+    assert (await admin.request("PATCH", path, json={"disabled": False})).status_code == 200

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from pydantic import ValidationError
 
 from streamspace_common.bus import StreamMessage
-from streamspace_common.contracts.events import SessionStateChanged
+from streamspace_common.contracts.events import SessionStateChanged, UserChanged
 from streamspace_common.contracts.ids import CORE, SessionId, UserId
 from streamspace_common.contracts.problems import ProblemError
 from streamspace_common.contracts.subjects import Subject
@@ -24,16 +24,19 @@ from streamspace_vnc_proxy.streams import Streams
 
 log = get_logger(__name__)
 
-STATE_CHANGES = Subject(f"evt.{CORE}.session.*.{SessionStateChanged.KIND}")
+WATCHED = (
+    Subject(f"evt.{CORE}.session.*.{SessionStateChanged.KIND}"),
+    Subject(f"evt.{CORE}.user.*.{UserChanged.KIND}"),
+)
 _CHECK_TIMEOUT = 5.0
 
 
-class SessionEndings:
-    """Follows the state changes of all sessions.
+class Endings:
+    """Follows what ends streams: sessions that end, and users who are disabled.
 
     Args:
         streams: whom to cut.
-        changes: opens the stream of state changes, from now on.
+        changes: opens the stream of what is `WATCHED`, from now on.
     """
 
     def __init__(
@@ -48,17 +51,26 @@ class SessionEndings:
                 self.on_change(message)
 
     def on_change(self, message: StreamMessage) -> None:
-        """Cut the session's streams if the change leaves it without a desktop."""
-        if message.type != SessionStateChanged.TYPE:
-            return
+        """Cut the streams that may not go on after this change."""
         try:
-            event = SessionStateChanged.from_json(message.payload)
+            if message.type == SessionStateChanged.TYPE:
+                self._on_session(SessionStateChanged.from_json(message.payload))
+            elif message.type == UserChanged.TYPE:
+                self._on_user(UserChanged.from_json(message.payload))
         except ValidationError:
-            log.warning("state change unreadable", subject=message.subject)
-            return
+            log.warning("change unreadable", subject=message.subject)
+
+    def _on_session(self, event: SessionStateChanged) -> None:
         why = why_ended(event.to_state, event.reason, event.message)
         if why is not None and (count := self._streams.cut(event.session_id, Close.ENDED, why)):
             log.info("streams cut", session_id=event.session_id, streams=count, why=why)
+
+    def _on_user(self, event: UserChanged) -> None:
+        if not event.user.disabled:
+            return
+        for stream in self._streams:
+            if stream.admission.user_id == event.user_id:
+                stream.viewer.close(Close.TICKET_REFUSED, "This account was disabled.")
 
 
 class Rechecks:

@@ -16,7 +16,7 @@ from streamspace_common.web import health
 from streamspace_vnc_proxy.activity import ActivityReporter
 from streamspace_vnc_proxy.control_plane import BusControlPlane
 from streamspace_vnc_proxy.domain import Close
-from streamspace_vnc_proxy.endings import STATE_CHANGES, Rechecks, SessionEndings
+from streamspace_vnc_proxy.endings import WATCHED, Endings, Rechecks
 from streamspace_vnc_proxy.front import DataPort
 from streamspace_vnc_proxy.handover import HandOvers
 from streamspace_vnc_proxy.opening import Arrival, Opener
@@ -110,8 +110,8 @@ async def start(settings: VncProxySettings, supervisor: Supervisor) -> Running:
     reporter = ActivityReporter(
         relay.streams, control.report, clock, interval=settings.activity_interval
     )
-    endings = SessionEndings(
-        relay.streams, lambda: bus.tail(EVENTS.name, [STATE_CHANGES], start=StartAt.new())
+    endings = Endings(
+        relay.streams, lambda: bus.tail(EVENTS.name, WATCHED, start=StartAt.new())
     )
     rechecks = Rechecks(relay.streams, control, interval=settings.recheck_interval)
     supervisor.spawn("keepalive", relay.keepalive.run)
