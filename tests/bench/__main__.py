@@ -6,13 +6,15 @@ the machine decides what a figure is worth.
 
 import argparse
 import asyncio
+import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
-from tests.bench import footprint, reads_and_writes, relay, starts
+from tests.bench import footprint, jupyterhub, reads_and_writes, relay, starts
 from tests.bench.load import Connections
 from tests.bench.report import Figure, machine, save, table
 from tests.support.stack import (
@@ -27,6 +29,7 @@ from tests.support.stack import (
 
 RESULTS = REPOSITORY / "test-results" / "bench"
 PAGE = REPOSITORY / "docs" / "reference" / "benchmarks.md"
+NOTES = "## Notes"
 UNLIMITED = {
     "STREAMSPACE_SESSION_QUOTA_SESSIONS": "100000",
     "STREAMSPACE_SESSION_QUOTA_CPU": "1000000",
@@ -60,21 +63,18 @@ def ledger(stack: Stack) -> Path:
 
 async def bench_idle() -> list[Figure]:
     async with running({}) as (stack, _):
-        return await footprint.measure(stack.state()["processes"])
+        return await footprint.measure(stack.state()["processes"], stack.process.pid)
 
 
 async def bench_starts() -> list[Figure]:
     async with running(NULL) as (stack, connections):
-        return [
-            *await starts.overhead(connections, ledger_soon(stack)),
+        await starts.warm_up(connections)
+        figures = [
+            *await starts.overhead(connections, ledger(stack)),
             *await starts.sustained(connections),
             *await starts.burst(connections),
         ]
-
-
-def ledger_soon(stack: Stack) -> Path:
-    """Where the null runtime's ledger is, or will be at its first effect."""
-    return stack.data / "agent" / "ledger.jsonl"
+    return [*figures, *await jupyterhub.measure()]
 
 
 async def bench_api() -> list[Figure]:
@@ -87,7 +87,7 @@ async def bench_desktops() -> list[Figure]:
         return await starts.cold(connections)
 
 
-SECTIONS: dict[str, tuple[str, Callable[[], Awaitable[list[Figure]]]]] = {
+SECTIONS: dict[str, tuple[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]] = {
     "starts": ("Session starts, null runtime", bench_starts),
     "desktops": ("Session starts, real desktops", bench_desktops),
     "api": ("API", bench_api),
@@ -102,17 +102,32 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help=f"write {PAGE.name}")
     arguments = parser.parse_args()
     tables = []
+    load_before = os.getloadavg()[0]
     for name in arguments.sections or SECTIONS:
+        if name not in SECTIONS:
+            parser.error(f"there is no section {name!r}; choose from {', '.join(SECTIONS)}")
         title, measure = SECTIONS[name]
         figures = asyncio.run(measure())
         save(RESULTS, name, figures)
         tables.append(table(title, figures))
         print(tables[-1], flush=True)
     if arguments.record:
-        PAGE.write_text(
-            "# Benchmarks\n\nWritten by `make bench ARGS=--record`. The load generator shares the "
-            f"machine with what it measures.\n\nMachine: {machine()}.\n\n" + "\n".join(tables)
-        )
+        PAGE.write_text(page(tables, load_before) + notes())
+
+
+def page(tables: list[str], load_before: float) -> str:
+    return (
+        "# Benchmarks\n\nWritten by `make bench ARGS=--record`, all but the notes at the end. The "
+        "load generator and the peers share the machine with what is measured; each section starts "
+        f"a stack of its own.\n\nMachine: {machine()}. Load average before the run: "
+        f"{load_before:.1f}.\n\n" + "\n".join(tables)
+    )
+
+
+def notes() -> str:
+    """What people wrote below the figures, which a new run keeps."""
+    _, mark, text = (PAGE.read_text() if PAGE.exists() else "").partition(NOTES)
+    return f"\n{NOTES}{text if mark else chr(10)}"
 
 
 if __name__ == "__main__":

@@ -27,9 +27,10 @@ class Answer:
 
 
 class Connections:
-    """A pool of kept-alive connections to one server."""
+    """A pool of kept-alive connections to one server, whose API is below `prefix`."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, *, prefix: str = "/api/v1") -> None:
+        self._prefix = prefix
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
         self._token = token
@@ -40,7 +41,7 @@ class Connections:
     ) -> Answer:
         payload = b"" if body is None else json.dumps(body).encode()
         lines = [
-            f"{method} /api/v1{path} HTTP/1.1",
+            f"{method} {self._prefix}{path} HTTP/1.1",
             f"Host: {self._host}:{self._port}",
             f"Authorization: Bearer {self._token}",
             f"Content-Length: {len(payload)}",
@@ -53,7 +54,11 @@ class Connections:
             else await asyncio.open_connection(self._host, self._port)
         )
         writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
-        answer = await _read(reader)
+        try:
+            answer = await _read(reader)
+        except BaseException:
+            writer.close()
+            raise
         self._idle.append((reader, writer))
         return answer
 
@@ -62,7 +67,7 @@ class Connections:
         """The raw body of an endless answer, chunk headers included."""
         reader, writer = await asyncio.open_connection(self._host, self._port, limit=2**22)
         writer.write(
-            f"GET /api/v1{path} HTTP/1.1\r\nHost: {self._host}\r\n"
+            f"GET {self._prefix}{path} HTTP/1.1\r\nHost: {self._host}\r\n"
             f"Authorization: Bearer {self._token}\r\n\r\n".encode()
         )
         head = await reader.readuntil(b"\r\n\r\n")

@@ -1,7 +1,5 @@
 """The API under a steady load: 1,000 sessions in the table, pages of 50."""
 
-import time
-
 import psutil
 from tests.bench.load import Connections, open_loop, percentile
 from tests.bench.report import Figure, milliseconds
@@ -26,40 +24,50 @@ async def measure(
     connections: Connections, pids: dict[str, int], *, rows: int = 1000, rate: float = 100.0
 ) -> list[Figure]:
     ids: list[str] = []
+    refused = 0
 
     async def create(_: int) -> None:
+        nonlocal refused
         answer = await connections.request("POST", "/sessions", TEMPLATE)
-        assert answer.status == 202, answer.body
-        ids.append(answer.json()["session"]["id"])
-
-    await open_loop(rate, rows, create)
+        if answer.status == 202:
+            ids.append(answer.json()["session"]["id"])
+        else:
+            refused += 1
 
     async def read(_: int) -> None:
+        nonlocal refused
         answer = await connections.request("GET", "/sessions?limit=50")
-        assert answer.status == 200
-        assert len(answer.json()["items"]) == 50
+        refused += answer.status != 200 or len(answer.json()["items"]) != 50
 
-    before, began = cpu_seconds(pids), time.perf_counter()
+    await open_loop(rate / 2, rows, create)
+    await open_loop(rate, int(rate), read)  # A warm-up.
+    unready, refused = refused, 0
+    before = cpu_seconds(pids)
     reads = await open_loop(rate, int(rate * 10), read)
     used = cpu_seconds(pids) - before
-    per_core = len(reads) / used
+    unread, refused = refused, 0
     writes = await open_loop(rate, int(rate * 5), create)
-    del began
     await remove(connections, ids)
     return [
         Figure(
-            f"GET /sessions, {rows} rows, page of 50, {rate:.0f}/s",
-            f"p50 {milliseconds(percentile(reads, 0.5))}, p95 {milliseconds(percentile(reads, 0.95))}",
+            f"GET /sessions, {rows - unready} rows, page of 50, {rate:.0f}/s",
+            f"{_spread(reads)}, {unread} errors",
             "p95 <= 25 ms",
         ),
         Figure(
             "reads per second and core (all services, NATS, PostgreSQL)",
-            f"{per_core:.0f}",
+            f"{len(reads) / used:.0f}",
             ">= 300",
         ),
         Figure(
-            f"POST /sessions, {rate:.0f}/s",
-            f"p50 {milliseconds(percentile(writes, 0.5))}, p95 {milliseconds(percentile(writes, 0.95))}",
+            f"POST /sessions, {rate:.0f}/s, while the sessions start",
+            f"{_spread(writes)}, {refused} errors",
             "p95 <= 60 ms",
         ),
     ]
+
+
+def _spread(values: list[float]) -> str:
+    return (
+        f"p50 {milliseconds(percentile(values, 0.5))}, p95 {milliseconds(percentile(values, 0.95))}"
+    )

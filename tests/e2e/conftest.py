@@ -5,6 +5,7 @@ a claim is about them.
 """
 
 import asyncio
+import functools
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -75,5 +76,5 @@ async def user(new_user: Callable[..., Any]) -> AsyncIterator[Api]:
     yield someone
     answer = await patiently(lambda: someone.get("/sessions"))
     for session in answer.json()["items"]:
-        await patiently(lambda id_=session["id"]: someone.delete(id_))
+        await patiently(functools.partial(someone.delete, session["id"]))
         await someone.wait_for(session["id"], *FINAL)

@@ -56,13 +56,21 @@ def make_spec() -> MakeSpec:
         panel: bool = False,
         window_manager: bool = True,
         persistent_home: bool = True,
+        http_port: int | None = None,
+        display: bool = True,
         env: dict[str, str] | None = None,
         template_env: dict[str, str] | None = None,
     ) -> SessionSpec:
         template = TemplateSpec(
             display_name="Terminal",
-            connection=Connection(protocol=Protocol.VNC, port=5900),
-            process=ProcessSpec(command=command, panel=panel, window_manager=window_manager),
+            connection=(
+                Connection(protocol=Protocol.VNC, port=5900)
+                if http_port is None
+                else Connection(protocol=Protocol.HTTP, port=http_port)
+            ),
+            process=ProcessSpec(
+                command=command, panel=panel, window_manager=window_manager, display=display
+            ),
             env=tuple(EnvVar(name=k, value=v) for k, v in (template_env or {}).items()),
         )
         return SessionSpec(

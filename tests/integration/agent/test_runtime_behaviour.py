@@ -48,7 +48,7 @@ async def test_a_running_session_answers_viewers_on_its_own_port_only(
 
     leg = await installation.runtime.dial(S, 5900)
     received = bytearray()
-    leg.attach(leg, received.extend)
+    leg.attach(leg, lambda pieces: received.extend(b"".join(pieces)))
     await eventually(lambda: bytes(received) == b"RFB 003.008\n")
     leg.abort()
     await eventually(lambda: leg.ending is not None)

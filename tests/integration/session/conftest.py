@@ -26,6 +26,7 @@ from streamspace_common.contracts.catalog import (
     TemplateSpec,
 )
 from streamspace_common.contracts.clusters import Presence
+from streamspace_common.contracts.commands import COMMAND
 from streamspace_common.contracts.events import (
     ClusterEnrolled,
     Event,
@@ -34,7 +35,13 @@ from streamspace_common.contracts.events import (
     parse_event,
 )
 from streamspace_common.contracts.identity import Principal, Role, system_actor
-from streamspace_common.contracts.ids import CatalogId, ClusterId, new_message_id, template_id
+from streamspace_common.contracts.ids import (
+    CatalogId,
+    ClusterId,
+    SessionId,
+    new_message_id,
+    template_id,
+)
 from streamspace_common.contracts.requests import (
     CreateSession,
     DeleteSession,
@@ -124,7 +131,8 @@ class World:
         """Enrol a cluster where it is not, and have an agent of it online."""
         await self.enrol(cluster)
         agent = await self.silent_agent(cluster, **script)
-        await agent.start()
+        # It holds nothing, and an inventory that says so would race with the first session.
+        await agent.start(inventory=False)
         await eventually(lambda: self.is_(cluster, Presence.ONLINE), message=f"{cluster} online")
         return agent
 
@@ -259,6 +267,27 @@ class World:
 
     def _all_connections(self) -> list[Bus]:
         return [self.bus, *self.connections, *(replica.bus for replica in self.replicas)]
+
+    async def told(self, session: str, *states: str) -> None:
+        """Wait until the session's events tell of exactly these states.
+
+        The outbox publishes what is committed, a moment after it is.
+        """
+
+        async def so() -> bool:
+            assert await self.states(session) == list(states)
+            return True
+
+        await eventually(so, message=f"the events of {session} tell {states}")
+
+    async def sent(self, session: str, action: str, cluster: str = "lab") -> None:
+        """Wait until the stream holds this as the session's command."""
+
+        async def there() -> bool:
+            held = await self.bus.newest_command(ClusterId(cluster), SessionId(session))
+            return held is not None and COMMAND.validate_json(held.payload).action == action
+
+        await eventually(there, message=f"{action} of {session} in the stream")
 
     async def close(self) -> None:
         # A client that is just coming back from an outage cannot be closed cleanly.

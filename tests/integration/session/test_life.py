@@ -32,7 +32,7 @@ async def test_a_session_goes_from_request_to_history(lab):
     assert ended.terminated_at is not None
     assert ended.reason is Reason.USER
     assert lab.agents[0].holds == {}
-    assert await lab.states(session.id) == ["starting", "running", "terminating", "terminated"]
+    await lab.told(session.id, "starting", "running", "terminating", "terminated")
 
 
 async def test_every_change_is_told_with_who_caused_it(lab):
@@ -40,6 +40,7 @@ async def test_every_change_is_told_with_who_caused_it(lab):
     await lab.delete(session.id, lab.user("ada"))
     await lab.reaches(session.id, SessionState.TERMINATED)
 
+    await lab.told(session.id, "starting", "running", "terminating", "terminated")
     history = await lab.history(session.id)
     created = history[0]
     assert isinstance(created, SessionCreated)
@@ -85,9 +86,9 @@ async def test_a_session_hibernates_and_wakes(lab):
     woken = await lab.reaches(session.id, SessionState.RUNNING)
     assert woken.started_at == session.started_at
     assert woken.generation == 3
-    assert await lab.states(session.id) == [
-        "starting", "running", "hibernating", "hibernated", "waking", "running",
-    ]  # fmt: skip
+    await lab.told(
+        session.id, "starting", "running", "hibernating", "hibernated", "waking", "running"
+    )
 
 
 async def test_a_commands_life_is_tracked(lab):

@@ -17,7 +17,8 @@ from streamspace_common.testing.waiting import eventually
 
 async def patient(world, **settings):
     """A service that does not notice a silent agent within a test."""
-    await world.start(offline_after=60, **settings)
+    # Inventories on return are late news about what a command has just changed.
+    await world.start(offline_after=60, inventory_grace=10, **settings)
     await world.template()
     return await world.agent()
 
@@ -36,6 +37,7 @@ async def test_created_and_deleted_while_the_agent_is_away_is_never_started(worl
     await world.delete(accepted.session.id)
     assert (await world.get(accepted.session.id)).state is SessionState.TERMINATING
 
+    await world.sent(accepted.session.id, "stop_session")
     await agent.start()
     ended = await world.reaches(accepted.session.id, SessionState.TERMINATED)
     assert ended.terminated_at is not None
@@ -54,7 +56,7 @@ async def test_deleted_while_the_agent_is_away_is_gone_when_it_returns_once(worl
     await world.delete(session.id)
     await world.delete(session.id)
     await agent.start()
-    await world.reaches(session.id, SessionState.TERMINATED, timeout=5)
+    await world.reaches(session.id, SessionState.TERMINATED)
     assert agent.actions(session.id) == ["start_session", "stop_session"]
     assert agent.holds == {}
 
@@ -85,7 +87,7 @@ async def test_sessions_of_a_silent_cluster_are_unknown_and_return_to_the_truth(
     assert back.started_at == session.started_at
     assert back.reason is None
     assert agent.actions(session.id) == ["start_session"]
-    assert await world.states(session.id) == ["starting", "running", "unknown", "running"]
+    await world.told(session.id, "starting", "running", "unknown", "running")
 
 
 async def test_a_cluster_that_returns_without_its_session_starts_it_again(world):

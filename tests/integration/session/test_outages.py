@@ -125,4 +125,4 @@ async def test_replicas_share_the_work_and_nothing_happens_twice(world):
         await world.reaches(one, SessionState.TERMINATED)
     assert sorted(s for a, s in agent.effects if a == "stop_session") == sorted(ids)
     for one in ids:
-        assert await world.states(one) == ["starting", "running", "terminating", "terminated"]
+        await world.told(one, "starting", "running", "terminating", "terminated")

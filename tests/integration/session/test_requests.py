@@ -6,6 +6,7 @@ import pytest
 
 from streamspace_common.contracts.catalog import ResourceAmounts
 from streamspace_common.contracts.identity import Role
+from streamspace_common.contracts.ids import new_command_id
 from streamspace_common.contracts.problems import Code, Problem, ProblemError
 from streamspace_common.contracts.requests import (
     ListRuntimes,
@@ -268,3 +269,16 @@ async def test_every_user_may_know_which_runtimes_there_are(lab):
     answer = await lab.call(SessionMethods.LIST_RUNTIMES, ListRuntimes(principal=lab.user("ada")))
     assert answer.items == answer.live
     assert len(answer.items) == 1
+
+
+async def test_an_id_given_before_is_no_error_but_another_try(lab, monkeypatch):
+    taken = await lab.running()
+    used = (await lab.commands(taken.id))[0].id
+    for module in ("creation", "transitions"):
+        target = f"streamspace_session.domain.{module}.new_command_id"
+        ids = iter([used, used])
+        monkeypatch.setattr(target, lambda ids=ids: next(ids, None) or new_command_id())
+    created = await lab.create()
+    assert created.command_id != used
+    assert (await lab.delete(taken.id)).command_id != used
+    await lab.reaches(taken.id, SessionState.TERMINATED)

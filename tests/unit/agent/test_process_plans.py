@@ -41,7 +41,7 @@ def plan(spec: SessionSpec, which: Any = EVERYTHING) -> DesktopPlan:
 
 
 def test_the_display_is_reached_by_its_socket_only(make_spec: MakeSpec) -> None:
-    argv = " ".join(plan(make_spec()).x_server)
+    argv = " ".join(plan(make_spec()).x_server or ())
     assert "-rfbport -1 -rfbunixpath /run/s/rfb -rfbunixmode 0600" in argv
     assert "-nolisten tcp" in argv
     assert "-auth /state/sessions/s/xauthority" in argv
@@ -71,6 +71,19 @@ def test_a_panel_is_left_out_where_it_is_not_installed(make_spec: MakeSpec) -> N
     assert made.panel is None
 
 
+def test_a_web_client_needs_no_display_and_gets_its_port(make_spec: MakeSpec) -> None:
+    process = ProcessSpec(command=("server", "--listen", "localhost:{port}"), display=False)
+    spec = make_spec(process=process, protocol=Protocol.HTTP)
+    made = desktop.plan(
+        spec, PLACES, geometry="1280x800", which=installed("server"), http_port=4711
+    )
+    assert made.x_server is None
+    assert made.window_manager is None
+    assert made.application is not None
+    assert made.application.argv == ("/usr/bin/server", "--listen", "localhost:4711")
+    assert made.application.vital
+
+
 def test_all_missing_programs_are_named_at_once(make_spec: MakeSpec) -> None:
     with pytest.raises(PermanentFailure) as failed:
         plan(make_spec(), installed("openbox"))
@@ -89,7 +102,8 @@ def test_trouble_is_told_before_anybody_starts_anything() -> None:
     [
         {"process": None},
         {"process": ProcessSpec(command=(), window_manager=False)},
-        {"protocol": Protocol.HTTP},
+        {"process": ProcessSpec(command=("xterm",), display=False)},
+        {"process": ProcessSpec(command=()), "protocol": Protocol.HTTP},
     ],
 )
 def test_a_template_that_is_not_for_processes_is_refused(

@@ -29,6 +29,14 @@ def test_a_desktop_and_a_terminal_run_as_plain_processes(starter: Resolved) -> N
         assert manifest.spec.connection.protocol is Protocol.VNC
 
 
+def test_files_serve_a_web_client_without_a_display(starter: Resolved) -> None:
+    [files] = [each.template.manifest for each in starter.wanted if each.id == "starter_files"]
+    assert files.runtimes == {RuntimeKind.PROCESS, RuntimeKind.NULL}
+    assert files.spec.process_serves_http
+    assert files.spec.process is not None
+    assert not files.spec.process.display
+
+
 def test_ten_images_are_there_on_ports_that_are_known_to_be_right(starter: Resolved) -> None:
     corrections = shipped_corrections()
     images = [

@@ -1,5 +1,6 @@
 """Who is told what."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_a_process_knows_no_secret_of_another_one(wired, name):
     assert not any(password in text for password in passwords.values())
     assert (secrets.auth_key in text) == (name == "auth")
     assert (secrets.catalog_key in text) == (name == "catalog-sync")
+    assert (secrets.cookie_key in text) == (name == "vnc-proxy")
     assert ("only for auth" in text) == (name == "auth")
     for seed in secrets.trust.model_dump().values():
         assert seed not in text
@@ -65,6 +67,19 @@ def test_secrets_stay_the_same_and_are_private(layout):
     files = [path for path in layout.secrets.iterdir() if path.is_file()]
     assert len(files) > 5
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+
+
+def test_an_installation_of_an_earlier_version_gets_what_it_lacks(layout):
+    before = trust.load(layout)
+    path = layout.secrets / "installation.json"
+    kept = json.loads(path.read_text())
+    del kept["cookieKey"]
+    path.write_text(json.dumps(kept))
+    after = trust.load(layout)
+    assert (after.trust, after.auth_key) == (before.trust, before.auth_key)
+    assert after.cookie_key != before.cookie_key
+    assert trust.load(layout) == after
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_ports_are_kept_unless_somebody_took_one(layout):

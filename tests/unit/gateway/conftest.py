@@ -41,6 +41,12 @@ class ScriptedServices:
             raise answer
         return answer
 
+    async def call_unread(
+        self, method: Method[Any, Any], request: Any, *, timeout: float = 5.0
+    ) -> bytes:
+        answer: Contract = await self.call(method, request, timeout=timeout)
+        return answer.to_json()
+
 
 @dataclass
 class ScriptedFeed:

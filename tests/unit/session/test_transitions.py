@@ -181,8 +181,15 @@ def test_homes_of_users_with_equal_looking_names_differ(sessions):
     ],
 )
 def test_how_a_session_is_reached_depends_on_what_runs_it(sessions, connection, runtime, expected):
-    target = domain.reach(sessions.manifest(connection=connection), runtime)
+    manifest = sessions.manifest(connection=connection, base_image="example/desktop:1")
+    target = domain.reach(manifest, runtime)
     assert (target.protocol.value, target.port) == expected
+
+
+def test_processes_that_serve_a_web_client_are_reached_by_it(sessions):
+    web = Connection(protocol=Protocol.HTTP, port=8000, path="/lab")
+    target = domain.reach(sessions.manifest(connection=web), RuntimeKind.PROCESS)
+    assert (target.protocol, target.port, target.path) == (Protocol.HTTP, 8000, "/lab")
 
 
 def test_an_unchanged_session_is_no_change(sessions):

@@ -54,6 +54,7 @@ def files(known: Secrets, *, postgres_password: str, postgres: str) -> Files:
         "account_public_key": known.trust.agents.account,
     }
     found["catalog-sync"]["token_key"] = known.catalog_key
+    found["vnc-proxy"]["cookie_key"] = known.cookie_key
     found["nats"] = {
         "nats.conf": credentials.server_config(
             known.trust,

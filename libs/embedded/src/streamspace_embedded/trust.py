@@ -22,6 +22,7 @@ class Secrets:
     database_passwords: dict[str, str]
     auth_key: str
     catalog_key: str
+    cookie_key: str
 
 
 def write_private(path: Path, text: str) -> None:
@@ -40,11 +41,16 @@ def load(layout: Layout) -> Secrets:
     if not path.exists():
         write_private(path, json.dumps(_new(), indent=2) + "\n")
     kept = json.loads(path.read_text())
+    if "cookieKey" not in kept:
+        # Made by a version without sessions that have an address of their own.
+        kept["cookieKey"] = _key()
+        write_private(path, json.dumps(kept, indent=2) + "\n")
     return Secrets(
         trust=credentials.Trust.model_validate(kept["trust"]),
         database_passwords=kept["databasePasswords"],
         auth_key=kept["authKey"],
         catalog_key=kept["catalogKey"],
+        cookie_key=kept["cookieKey"],
     )
 
 
@@ -54,6 +60,7 @@ def _new() -> dict[str, object]:
         "databasePasswords": {name: secrets.token_urlsafe(24) for name in DATABASES},
         "authKey": _key(),
         "catalogKey": _key(),
+        "cookieKey": _key(),
     }
 
 

@@ -79,6 +79,8 @@ def processes(
             "LISTEN_HOST": addresses.host,
             "LISTEN_PORT": str(addresses.stream_port),
             "TUNNEL_URL": f"ws://127.0.0.1:{addresses.stream_port}",
+            # Kept, so that a restart does not send people back to the start page.
+            "COOKIE_KEY": secrets.cookie_key,
         },
     }
     found = [

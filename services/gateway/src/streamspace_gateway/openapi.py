@@ -25,6 +25,11 @@ class _Nowhere:
     ) -> Reply:
         raise NotImplementedError
 
+    async def call_unread(
+        self, method: Method[Request, Reply], request: Request, *, timeout: float = 5.0
+    ) -> bytes:
+        raise NotImplementedError
+
     async def follow(
         self, wanted: Callable[[FeedEvent], bool], *, after: int
     ) -> AsyncGenerator[FeedEvent | None]:

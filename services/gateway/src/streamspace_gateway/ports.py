@@ -25,6 +25,12 @@ class Services(Protocol):
         """
         ...
 
+    async def call_unread(
+        self, method: Method[Request, Reply], request: Request, *, timeout: float = 5.0
+    ) -> bytes:
+        """As `call`, but the JSON of the reply as it came, for answers that are passed on."""
+        ...
+
 
 @dataclass(frozen=True)
 class FeedEvent:

@@ -51,7 +51,8 @@ class SecurityHeaders:
         self._headers = {
             "Content-Security-Policy": policy,
             "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
+            # Not `no-referrer`: then the ticket's form would come from the origin `null`.
+            "Referrer-Policy": "strict-origin",
             "X-Frame-Options": "DENY",
             "Cross-Origin-Opener-Policy": "same-origin",
             "Permissions-Policy": "camera=(), microphone=(), geolocation=()",

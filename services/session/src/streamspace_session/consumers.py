@@ -40,6 +40,8 @@ log = get_logger(__name__)
 
 CONCURRENCY = 256
 BATCH = 100
+_MANY = 12
+"""Events of more than one start: a start alone reports seven."""
 _DATABASE_PAUSE = 1.0
 """Seconds before an event is tried again that the database could not take."""
 
@@ -58,7 +60,7 @@ class EventConsumer:
     """Feeds the event intake from the service's durable."""
 
     def __init__(self, bus: Bus, intake: EventIntake) -> None:
-        self._batches = Batches(intake.take, limit=BATCH)
+        self._batches = Batches(intake.take, limit=BATCH, many=_MANY)
         self.loop = PullLoop(
             bus,
             SESSION_EVENTS,

@@ -32,7 +32,7 @@ def count(changes: Iterable[Change]) -> None:
         if change.replaced is not None and change.before.order.is_open:
             _ended(change.replaced.action.value, change.replaced.state)
         was, now = change.before.order, change.after.order
-        if was.id != now.id or not was.is_open or now.is_open:
+        if was.generation != now.generation or not was.is_open or now.is_open:
             continue
         _ended(now.action.value, now.state)
         started = change.after.state is SessionState.RUNNING

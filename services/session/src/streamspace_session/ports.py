@@ -19,7 +19,7 @@ from streamspace_common.contracts.events import (
     TemplateWithdrawn,
 )
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, TemplateId, UserId
-from streamspace_common.contracts.sessions import SessionState, ViewerRole
+from streamspace_common.contracts.sessions import Session, SessionState, ViewerRole
 from streamspace_session.domain import Change, Message, Order, Tracked
 from streamspace_session.policy.placement import Candidate
 from streamspace_session.policy.presence import Heard
@@ -80,7 +80,7 @@ class Sessions(Protocol):
         """Waiting for a cluster, the oldest first."""
         ...
 
-    async def page(self, query: ListQuery) -> list[Tracked]: ...
+    async def page(self, query: ListQuery) -> list[Session]: ...
 
     async def insert(self, new: Sequence[Tracked]) -> None:
         """Keep new sessions with their first commands, and count what they hold."""
@@ -299,12 +299,25 @@ class Retention:
     agents: timedelta = timedelta(hours=1)
 
 
+class IdTakenError(Exception):
+    """A fresh id was given before. Eight hex digits do that; with others it works."""
+
+
 class Store(Protocol):
+    def reading(self) -> AbstractAsyncContextManager[Sessions]:
+        """Sessions to look at, without a transaction around it.
+
+        Raises:
+            ProblemError: `service-unavailable` when the database is away.
+        """
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Transaction]:
         """Commits at the end of the block.
 
         Raises:
             ProblemError: `service-unavailable` when the database is away.
+            IdTakenError: a new session or command has the id of an older one.
         """
         ...
 

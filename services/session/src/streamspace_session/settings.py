@@ -23,10 +23,11 @@ class SessionSettings(ServiceSettings, DatabaseSettings):
     model_config: ClassVar[SettingsConfigDict] = service_config("session")
 
     concurrency: int = Field(
-        default=32,
+        default=128,
         ge=1,
         le=1000,
-        description="Requests worked on at once; more wait. A few times the database pool.",
+        description="Requests worked on at once; more wait. Creations that come together share "
+        "a transaction, so more than the database pool's connections are of use.",
     )
     nats_replicas: int = Field(
         default=1, ge=1, le=5, description="Copies of each stream: 3 on a cluster of three servers."

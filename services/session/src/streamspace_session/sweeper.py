@@ -21,7 +21,7 @@ from streamspace_session.handlers.presence import Presences
 from streamspace_session.policy import deadlines, placement
 from streamspace_session.policy.placement import NoClusterError, Overcommit, requirement
 from streamspace_session.policy.quantities import Demand
-from streamspace_session.ports import Listening, Retention, Store, Transaction
+from streamspace_session.ports import IdTakenError, Listening, Retention, Store, Transaction
 
 log = get_logger(__name__)
 
@@ -70,6 +70,7 @@ class Sweeper:
         self._listening = listening
         self._clock = clock
         self._woken = asyncio.Event()
+        self._postponed = False
         self._database_since = clock.monotonic()
         self._prune_at = clock.monotonic() + _PRUNE_EVERY
         self._count_at = clock.monotonic()
@@ -84,10 +85,15 @@ class Sweeper:
             self._woken.clear()
             try:
                 await self.sweep()
+                self._postponed = False
             except ProblemError as error:
                 # Heartbeats could not be kept either: silence says nothing about them.
                 self._database_since = self._clock.monotonic()
-                log.warning("sweep.postponed", reason=error.problem.detail)
+                if not self._postponed:
+                    log.warning("sweep.postponed", reason=error.problem.detail)
+                self._postponed = True
+            except IdTakenError:
+                continue
             try:
                 async with asyncio.timeout(self._interval):
                     await self._woken.wait()

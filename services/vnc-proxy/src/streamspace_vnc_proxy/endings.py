@@ -70,7 +70,7 @@ class Endings:
             return
         for stream in self._streams:
             if stream.admission.user_id == event.user_id:
-                stream.viewer.close(Close.TICKET_REFUSED, "This account was disabled.")
+                stream.end(Close.TICKET_REFUSED, "This account was disabled.")
 
 
 class Rechecks:
@@ -107,4 +107,4 @@ class Rechecks:
         for stream in self._streams:
             admission = stream.admission
             if (admission.session_id, admission.user_id) == (session_id, user_id):
-                stream.viewer.close(code, reason)
+                stream.end(code, reason)

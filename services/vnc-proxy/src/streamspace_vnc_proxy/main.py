@@ -14,6 +14,9 @@ from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import Supervisor, run_service
 from streamspace_common.web import health
 from streamspace_vnc_proxy.activity import ActivityReporter
+from streamspace_vnc_proxy.apps.pool import AppTunnels
+from streamspace_vnc_proxy.apps.port import Apps, app_services
+from streamspace_vnc_proxy.apps.visits import Visits
 from streamspace_vnc_proxy.control_plane import BusControlPlane
 from streamspace_vnc_proxy.domain import Close
 from streamspace_vnc_proxy.endings import WATCHED, Endings, Rechecks
@@ -54,6 +57,7 @@ class Relay:
             limit=settings.max_opening,
             ttl=settings.open_timeout,
         )
+        rate = UpgradeRate(settings.upgrades_per_minute, clock.monotonic)
         opener = Opener(
             control=control,
             streams=self.streams,
@@ -64,24 +68,36 @@ class Relay:
             ticket_timeout=settings.ticket_timeout,
             open_timeout=settings.open_timeout,
         )
+        self.visits = Visits(self.streams, clock.monotonic)
+        services = app_services(
+            settings,
+            control,
+            clock,
+            rate=rate,
+            visits=self.visits,
+            tunnels=AppTunnels(opener.reach, self.keepalive),
+        )
+        self.apps = Apps(services, self.tasks, limit=settings.max_streams)
         self.port = DataPort(
             Router(
                 gate=Gate(
                     allowed_origins=settings.allowed_origins,
                     trusted_proxies=settings.trusted_proxies,
                     peers=Peers(settings.peer_hosts, port=settings.listen_port),
-                    rate=UpgradeRate(settings.upgrades_per_minute, clock.monotonic),
+                    rate=rate,
                 ),
                 opener=opener,
                 tunnels=self.tunnels,
                 hand_overs=self.hand_overs,
                 tasks=self.tasks,
+                apps=self.apps,
             )
         )
 
     async def close_streams(self) -> None:
         """Send all viewers to another replica, or to this one when it is back."""
         self.streams.close_all(Close.RESTARTING, "The relay restarts. Reconnecting.")
+        self.apps.close()
         await self.hand_overs.close()
         await self.tasks.finish(_GOODBYE)
 
@@ -110,14 +126,13 @@ async def start(settings: VncProxySettings, supervisor: Supervisor) -> Running:
     reporter = ActivityReporter(
         relay.streams, control.report, clock, interval=settings.activity_interval
     )
-    endings = Endings(
-        relay.streams, lambda: bus.tail(EVENTS.name, WATCHED, start=StartAt.new())
-    )
+    endings = Endings(relay.streams, lambda: bus.tail(EVENTS.name, WATCHED, start=StartAt.new()))
     rechecks = Rechecks(relay.streams, control, interval=settings.recheck_interval)
     supervisor.spawn("keepalive", relay.keepalive.run)
     supervisor.spawn("activity", reporter.run)
     supervisor.spawn("session endings", endings.run)
     supervisor.spawn("rechecks", rechecks.run)
+    supervisor.spawn("visits", relay.visits.run)
 
     checks = health.Health()
     checks.add("bus", lambda: _answer(bus.connected))

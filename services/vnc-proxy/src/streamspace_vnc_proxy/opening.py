@@ -96,7 +96,7 @@ class Opener:
     async def _serve_admitted(self, stream: Stream, began: float) -> None:
         viewer = stream.viewer
         try:
-            tunnel = await _while_there(viewer, self._reach(stream.admission))
+            tunnel = await _while_there(viewer, self.reach(stream.admission))
         except Refusal as refusal:
             _refuse(viewer, refusal)
             return
@@ -129,8 +129,12 @@ class Opener:
             raise Refusal(Close.NOT_RUNNING, "This session is a web page; open it at its address.")
         return admission
 
-    async def _reach(self, admission: Admission) -> Leg:
-        """Have an agent reach the session, and wait for its dial-back."""
+    async def reach(self, admission: Admission) -> Leg:
+        """Have an agent reach the session, and wait for its dial-back.
+
+        Raises:
+            Refusal: it did not come.
+        """
         arrival: Arrival = asyncio.get_running_loop().create_future()
         try:
             tunnel = self._tunnels.expect(arrival)

@@ -4,6 +4,7 @@
 |---|---|
 | `GET /streams/<session>` with an upgrade | a viewer |
 | `GET /tunnels/<tunnel>` with an upgrade | the tunnel awaited, or a pipe to its replica |
+| anything for a host `<session>.<apps domain>` | that session's own (see `apps`) |
 | anything else | a small HTTP answer |
 """
 
@@ -16,6 +17,7 @@ from streamspace_common.contracts.problems import Code
 from streamspace_common.relay.pump import EARLY_LIMIT
 from streamspace_common.runtime.logging import get_logger
 from streamspace_vnc_proxy import tickets
+from streamspace_vnc_proxy.apps.port import Apps
 from streamspace_vnc_proxy.domain import Close
 from streamspace_vnc_proxy.front import Answer, HandOver, Outcome, ServedLeg, Upgrade
 from streamspace_vnc_proxy.handover import MARK, HandOvers
@@ -58,14 +60,20 @@ class Router:
         tunnels: AwaitedTunnels[Arrival],
         hand_overs: HandOvers,
         tasks: Tasks,
+        apps: Apps,
     ) -> None:
         self._gate = gate
         self._opener = opener
         self._tunnels = tunnels
         self._hand_overs = hand_overs
         self._tasks = tasks
+        self._apps = apps
 
     def __call__(self, head: RequestHead, peer: str) -> Outcome:
+        # First: nothing of the relay's own may be reached at a session's origin.
+        app = self._apps.outcome(head, peer)
+        if app is not None:
+            return app
         match head.path.split("/"):
             case ["", "streams", session]:
                 return self._upgrade(head, lambda: self._viewer(head, session, peer))

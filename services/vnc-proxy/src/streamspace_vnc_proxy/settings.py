@@ -2,10 +2,10 @@
 
 import ipaddress
 import re
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from streamspace_common.runtime.settings import ServiceSettings, service_config
@@ -54,6 +54,30 @@ class VncProxySettings(ServiceSettings):
     trusted_proxies: Words = Field(
         default=(),
         description="Networks of the reverse proxies whose X-Forwarded-For is believed.",
+    )
+    apps_domain: str = Field(
+        default="localhost",
+        pattern=r"^[A-Za-z0-9.-]+$",
+        description="Below it each session with a web client of its own has a host name, "
+        "`<session>.<apps domain>`; the same as the gateway's. Best a domain that nothing else "
+        "uses.",
+    )
+    apps_scheme: Literal["http", "https"] = Field(
+        default="http",
+        description="How browsers reach those hosts; `https` where a reverse proxy ends TLS. Then "
+        "their cookies are `__Host-` ones.",
+    )
+    cookie_key: Annotated[SecretStr, Field(min_length=32)] | None = Field(
+        default=None,
+        description="Signs the cookies of those hosts: at least 32 random characters, the same "
+        "for all replicas. Without it each process makes one, so its restart sends everybody "
+        "back to StreamSpace once.",
+    )
+    pass_lifetime: float = Field(
+        default=12 * 3600.0,
+        ge=60,
+        le=30 * 86400,
+        description="How long such a cookie lets its user in, if nobody takes the right away.",
     )
     ticket_timeout: float = Field(
         default=5.0, gt=0, le=60, description="How long the session service may take for a ticket."

@@ -6,6 +6,7 @@ nothing with it that anybody needs.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from streamspace_common.contracts.ids import SessionId, UserId
 from streamspace_common.contracts.requests import Admission
@@ -14,6 +15,23 @@ from streamspace_common.relay.pump import Leg, Pieces
 from streamspace_vnc_proxy import metrics
 from streamspace_vnc_proxy.domain import Close, Refusal
 from streamspace_vnc_proxy.rfb import ClientMessages
+
+
+class Watcher(Protocol):
+    """Somebody at a session: a viewer of its display, or a user of its web client."""
+
+    @property
+    def admission(self) -> Admission: ...
+
+    def end(self, code: int, reason: str) -> None:
+        """Close whatever is open."""
+
+    def account(self) -> tuple[int, int]:
+        """Bytes to and from them since this was last asked."""
+        ...
+
+
+SomeWatcher = TypeVar("SomeWatcher", bound=Watcher)
 
 
 class Stream:
@@ -49,6 +67,9 @@ class Stream:
         if messages.failure is not None:
             self.viewer.close(Close.POLICY, messages.failure)
 
+    def end(self, code: int, reason: str) -> None:
+        self.viewer.close(code, reason)
+
     def account(self) -> tuple[int, int]:
         """Bytes to and from the viewer since this was last asked."""
         total = (self.tunnel.received if self.tunnel is not None else 0, self.viewer.received)
@@ -62,7 +83,7 @@ class SessionStreams:
 
     session_id: SessionId
     owner_id: UserId
-    streams: set[Stream] = field(default_factory=set)
+    streams: set[Watcher] = field(default_factory=set)
     last_input: float | None = None
     bytes_to_viewers: int = 0
     bytes_from_viewers: int = 0
@@ -106,7 +127,7 @@ class Streams:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Stream]:
+    def __iter__(self) -> Iterator[Watcher]:
         """A snapshot: streams may end while it is walked."""
         return iter([s for session in self._sessions.values() for s in session.streams])
 
@@ -115,7 +136,19 @@ class Streams:
         return list(self._sessions.values())
 
     def enter(self, admission: Admission, viewer: Leg) -> Stream:
-        """Count a viewer in.
+        """Count a viewer of the display in.
+
+        Raises:
+            Refusal: the session, or this replica, has as many as it may have.
+        """
+        return self.count_in(
+            admission, lambda session: Stream(admission, viewer, session, self._monotonic)
+        )
+
+    def count_in(
+        self, admission: Admission, make: Callable[[SessionStreams], SomeWatcher]
+    ) -> SomeWatcher:
+        """Count somebody in, as what `make` makes of them.
 
         Raises:
             Refusal: the session, or this replica, has as many as it may have.
@@ -131,13 +164,13 @@ class Streams:
                 f"This session has {len(session.streams)} viewers, the most it may.",
             )
         self._sessions[admission.session_id] = session
-        stream = Stream(admission, viewer, session, self._monotonic)
+        stream = make(session)
         session.streams.add(stream)
         self._count += 1
         metrics.STREAMS.inc()
         return stream
 
-    def leave(self, stream: Stream) -> None:
+    def leave(self, stream: Watcher) -> None:
         """Count a viewer out, with what its connection moved."""
         session = self._sessions.get(stream.admission.session_id)
         if session is None or stream not in session.streams:
@@ -157,9 +190,9 @@ class Streams:
             return 0
         streams = list(session.streams)
         for stream in streams:
-            stream.viewer.close(code, reason)
+            stream.end(code, reason)
         return len(streams)
 
     def close_all(self, code: int, reason: str) -> None:
         for stream in self:
-            stream.viewer.close(code, reason)
+            stream.end(code, reason)

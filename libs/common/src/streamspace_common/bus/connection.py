@@ -155,6 +155,15 @@ class Bus:
             self.link, method.subject, request, method.reply, timeout=timeout
         )
 
+    async def call_unread(
+        self, method: Method[Request, Reply], request: Request, *, timeout: float = 5.0
+    ) -> bytes:
+        """Ask a service and pass its answer on: the JSON of `method.reply`, not looked into.
+
+        Raises as `call` does.
+        """
+        return await requests.call_unread(self.link, method.subject, request, timeout=timeout)
+
     async def call_cluster(
         self,
         method: ClusterMethod[Request, Reply],

@@ -76,6 +76,9 @@ class Puller:
         now = asyncio.get_running_loop().time()
         if now < self._not_before:
             return self._not_before
+        if not self._link.connected:
+            # Silence is no wonder, and the reconnect wakes whoever waits.
+            return now + _SILENCE
         return self._heard + _SILENCE if self.outstanding else now + _SILENCE
 
     async def request(self, room: int) -> None:

@@ -49,6 +49,18 @@ async def call(
     link: Link, subject: str, request: Contract, reply: type[Reply], *, timeout: float
 ) -> Reply:
     """Ask on `subject` and read the answer; see `Bus.call`."""
+    answer = await call_unread(link, subject, request, timeout=timeout)
+    try:
+        return reply.from_json(answer)
+    except ValidationError as error:
+        log.exception("bus.reply_unreadable", subject=subject, type=reply.__name__)
+        raise ProblemError.of(
+            Code.INTERNAL, f"The {_callee(subject)} gave an answer that cannot be read."
+        ) from error
+
+
+async def call_unread(link: Link, subject: str, request: Contract, *, timeout: float) -> bytes:
+    """Ask on `subject`; the answer's JSON as it came. See `Bus.call_unread`."""
     payload, headers = request.to_json(), request_headers()
     try:
         answer = await _ask(link, subject, payload, headers, timeout)
@@ -63,13 +75,7 @@ async def call(
         ) from error
     if ERROR_CODE_HEADER in answer.headers:
         raise ProblemError(_problem(subject, answer.payload))
-    try:
-        return reply.from_json(answer.payload)
-    except ValidationError as error:
-        log.exception("bus.reply_unreadable", subject=subject, type=reply.__name__)
-        raise ProblemError.of(
-            Code.INTERNAL, f"The {_callee(subject)} gave an answer that cannot be read."
-        ) from error
+    return answer.payload
 
 
 class _Answer:

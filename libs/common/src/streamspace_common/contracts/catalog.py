@@ -72,12 +72,16 @@ class ProcessSpec(Manifest):
     """What the process runtime runs inside the session's own X display.
 
     `command` is an argument list, never a shell line. `window_manager` starts
-    openbox (and, with `panel`, a panel) before it.
+    openbox (and, with `panel`, a panel) before it. Without a `display` there is
+    nothing but the command, which has to serve a web client of its own (a
+    `connection` by `http`): on the loopback port in `STREAMSPACE_PORT`, which also
+    stands wherever the command says `{port}`.
     """
 
     command: tuple[str, ...] = ()
     window_manager: bool = True
     panel: bool = False
+    display: bool = True
 
 
 class TemplateSpec(Manifest):
@@ -95,6 +99,18 @@ class TemplateSpec(Manifest):
     capabilities: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     shm_size: str | None = None
+
+    @property
+    def process_serves_http(self) -> bool:
+        """Whether its processes serve a web client, and not a display by VNC.
+
+        Where there is an image too, `connection` is about the image, unless the
+        processes have no display to show.
+        """
+        if self.process is None or self.connection is None:
+            return False
+        about_processes = self.base_image is None or not self.process.display
+        return about_processes and self.connection.protocol is Protocol.HTTP
 
 
 class Metadata(Manifest):

@@ -11,6 +11,7 @@ runs afterwards is cancelled. A second signal skips what is left of the drain.
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ log = get_logger(__name__)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LAST_MOMENTS: Final = 2.0
 """Seconds cancelled tasks get to clean up."""
+_COLLECT_AFTER: Final = (20_000, 20, 50)
+"""Net new objects before a look at the youngest, and looks before one at the next older ones."""
 
 
 class FatalError(Exception):
@@ -206,6 +209,7 @@ class Supervisor:
 
 def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a service's `main` on uvloop and end the process with the right status."""
+    _collect_seldom()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
@@ -214,3 +218,14 @@ def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _collect_seldom() -> None:
+    """Have the garbage collector look less often, and never at what was imported.
+
+    Models made in great numbers (a page of sessions) are no cycles, yet each 700 of them had
+    it look through everything: measured, half of the time that such a page took.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)

@@ -6,7 +6,9 @@ rotate without anybody signing in again and nonsense tokens cause no storm.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import hashlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import jwt
@@ -24,6 +26,9 @@ _REFETCH_PAUSE: Final = 5.0
 _MAX_AGE: Final = 300.0
 """Seconds after which keys are fetched anew, so that a withdrawn key stops working."""
 _MAX_LENGTH: Final = 4096
+_REMEMBERED: Final = 2048
+"""Good tokens kept by their hash until they expire or the keys are fetched anew: a browser
+sends the same one with every request, and checking its signature costs as much as the rest."""
 _REQUIRED: Final = ["exp", "iat", "iss", "aud", "sub"]
 
 
@@ -53,6 +58,7 @@ class TokenVerifier:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
         self._fetching = asyncio.Lock()
+        self._verified: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
 
     async def verify(self, token: str) -> Principal:
         """The caller this token was made for.
@@ -61,16 +67,16 @@ class TokenVerifier:
             ProblemError: `unauthenticated` for any token that is not good;
                 `service-unavailable` when there are no keys to tell by.
         """
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        known = self._verified.get(digest)
+        if known is not None and not self._stale() and self._clock.now().timestamp() < known[1]:
+            return known[0]
         claims = self._decode(token, await self._key(_key_id(token)))
-        try:
-            return Principal(
-                user_id=claims["sub"],
-                username=claims.get("name"),
-                role=claims.get("role"),
-                sign_in=claims.get("sid"),
-            )
-        except ValidationError as error:
-            raise _refused("The access token lacks what it must tell.") from error
+        principal = _principal(claims)
+        self._verified[digest] = principal, float(claims["exp"])
+        if len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
+        return principal
 
     def _decode(self, token: str, key: jwt.PyJWK) -> dict[str, Any]:
         try:
@@ -107,6 +113,7 @@ class TokenVerifier:
             self._tried_at = now
             try:
                 self._keys = _usable(await self._fetch_keys())
+                self._verified.clear()
             except ProblemError:
                 # Auth is away: the keys we have go on verifying who is signed in.
                 if key_id not in self._keys:
@@ -116,6 +123,18 @@ class TokenVerifier:
 
     def _stale(self) -> bool:
         return self._fetched_at is None or self._clock.monotonic() - self._fetched_at >= _MAX_AGE
+
+
+def _principal(claims: Mapping[str, Any]) -> Principal:
+    try:
+        return Principal(
+            user_id=claims["sub"],
+            username=claims.get("name"),
+            role=claims.get("role"),
+            sign_in=claims.get("sid"),
+        )
+    except ValidationError as error:
+        raise _refused("The access token lacks what it must tell.") from error
 
 
 def _key_id(token: str) -> str:

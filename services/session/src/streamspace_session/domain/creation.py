@@ -37,10 +37,11 @@ def reach(manifest: TemplateManifest, runtime: RuntimeKind | None) -> Reach:
     """How a session of this template is reached on this kind of runtime.
 
     The process runtime runs its own X server, whatever the image of the same template
-    would have served.
+    would have served; unless the processes serve a web client themselves.
     """
     connection = manifest.spec.connection
-    if runtime is RuntimeKind.PROCESS or connection is None:
+    by_display = runtime is RuntimeKind.PROCESS and not manifest.spec.process_serves_http
+    if by_display or connection is None:
         return Reach(Protocol.VNC, RFB_PORT)
     return Reach(connection.protocol, connection.port, connection.path)
 

@@ -125,7 +125,10 @@ class Change:
 
         They become one unless a command was replaced in between, which each has to tell.
         """
-        if self.after.order.id != self.before.order.id or later.replaced is not None:
+        if (
+            self.after.order.generation != self.before.order.generation
+            or later.replaced is not None
+        ):
             return self, later
         return (replace(later, before=self.before, events=(*self.events, *later.events)),)
 
@@ -135,7 +138,7 @@ class Change:
         was, now = self.before.order, self.after.order
         placed = self.before.session.cluster_id != self.after.session.cluster_id
         return self.after.session.cluster_id is not None and (
-            placed or (was.id, was.attempt) != (now.id, now.attempt)
+            placed or (was.generation, was.attempt) != (now.generation, now.attempt)
         )
 
 

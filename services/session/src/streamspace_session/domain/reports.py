@@ -184,11 +184,9 @@ def _failed(tracked: Tracked, event: SessionFailed, now: datetime, timing: Timin
     if tracked.state is SessionState.TERMINATING:
         if tracked.order.attempt < timing.max_attempts:
             # The sweeper tries again soon; a person need not know of it yet.
-            noted = replace(
-                tracked, order=replace(_acknowledged(tracked.order, now), error=event.message)
-            )
-            change = extend(noted, now + timing.retry_stop * tracked.order.attempt, now=now)
-            return Change(tracked, change.after)
+            noted = replace(_acknowledged(tracked.order, now), error=event.message)
+            soon = now + timing.retry_stop * tracked.order.attempt
+            return extend(tracked, soon, now=now, order=noted)
         return fail(
             tracked,
             Reason.STOP_FAILED,

@@ -263,9 +263,11 @@ def renumber(tracked: Tracked, newer: int, *, now: datetime, timing: Timing) -> 
     return _with_order(tracked, order, now=now, deadline=timing.deadline(tracked.state, now))
 
 
-def extend(tracked: Tracked, deadline: datetime, *, now: datetime) -> Change:
-    """Give the current state more time without doing anything else."""
-    return _with_order(tracked, tracked.order, now=now, deadline=deadline)
+def extend(
+    tracked: Tracked, deadline: datetime, *, now: datetime, order: Order | None = None
+) -> Change:
+    """Give the current state another deadline, and keep what its command has come to."""
+    return _with_order(tracked, order or tracked.order, now=now, deadline=deadline)
 
 
 def give_up_deletion(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
@@ -413,7 +415,7 @@ def _with_order(
 
 def _replaced(was: Order, order: Order, now: datetime) -> Order | None:
     """The older command, when there is a newer one now: what it would have done is void."""
-    if was.id == order.id:
+    if was.generation == order.generation:
         return None
     return settled(was, SessionCommandState.SUPERSEDED, now)
 

@@ -20,7 +20,7 @@ from streamspace_common.contracts.sessions import Owner
 from streamspace_common.runtime.tracing import current_traceparent, tracing
 from streamspace_session.batching import Batches
 from streamspace_session.domain import Asked, Timing, Tracked, create, reach
-from streamspace_session.handlers.effects import send_newest
+from streamspace_session.handlers.effects import send_newest, with_fresh_ids
 from streamspace_session.handlers.requested import (
     demand_of,
     fingerprint,
@@ -80,7 +80,7 @@ class Creation:
     async def create(self, request: CreateSession) -> SessionAccepted:
         refuse_unprintable(request)
         waiting = _Waiting(request, current_traceparent())
-        await self._batches.submit(waiting)
+        await with_fresh_ids(lambda: self._batches.submit(waiting))
         if isinstance(waiting.answer, SessionAccepted):
             return waiting.answer
         raise waiting.answer or RuntimeError("a batch left a request unanswered")

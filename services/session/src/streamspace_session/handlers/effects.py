@@ -1,9 +1,26 @@
 """The one way a change takes effect: row, events and command in one transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
+from streamspace_common.runtime.logging import get_logger
 from streamspace_session.domain import Action, Change, Tracked, command_message
-from streamspace_session.ports import Transaction
+from streamspace_session.ports import IdTakenError, Transaction
+
+T = TypeVar("T")
+log = get_logger(__name__)
+
+_TRIES = 3
+
+
+async def with_fresh_ids(work: Callable[[], Awaitable[T]]) -> T:
+    """Run a transaction that makes new ids; once more should one have been given before."""
+    for _ in range(_TRIES - 1):
+        try:
+            return await work()
+        except IdTakenError:
+            log.info("id.taken")
+    return await work()
 
 
 async def carry_out(tx: Transaction, changes: Iterable[Change]) -> list[Change]:

@@ -20,7 +20,7 @@ from streamspace_common.contracts.sessions import Session, SessionState
 from streamspace_session import domain, metrics
 from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, Trigger
 from streamspace_session.handlers.access import lock_own, read_own
-from streamspace_session.handlers.effects import carry_out
+from streamspace_session.handlers.effects import carry_out, with_fresh_ids
 from streamspace_session.ports import ListQuery, Store, Transaction
 
 _ADVICE = {
@@ -59,12 +59,15 @@ class Lifecycle:
             after=_position(request.cursor),
             limit=request.limit + 1,
         )
-        async with self._store.transaction() as tx:
-            found = [tracked.session for tracked in await tx.sessions.page(query)]
+        async with self._store.reading() as sessions:
+            found = await sessions.page(query)
         page, more = found[: request.limit], len(found) > request.limit
         return SessionPage(items=tuple(page), next_cursor=_cursor(page[-1]) if more else None)
 
     async def delete(self, request: DeleteSession) -> SessionAccepted:
+        return await with_fresh_ids(lambda: self._delete(request))
+
+    async def _delete(self, request: DeleteSession) -> SessionAccepted:
         async with self._store.transaction() as tx:
             tracked = await lock_own(tx, request.session_id, request.principal)
             if request.delete_home:
@@ -82,6 +85,9 @@ class Lifecycle:
         return _accepted(change)
 
     async def hibernate(self, request: SessionRequest) -> SessionAccepted:
+        return await with_fresh_ids(lambda: self._hibernate(request))
+
+    async def _hibernate(self, request: SessionRequest) -> SessionAccepted:
         async with self._store.transaction() as tx:
             tracked = await lock_own(tx, request.session_id, request.principal)
             _refuse_unless(tracked, Trigger.HIBERNATE, "hibernated")
@@ -97,6 +103,9 @@ class Lifecycle:
         return _accepted(change)
 
     async def wake(self, request: SessionRequest) -> SessionAccepted:
+        return await with_fresh_ids(lambda: self._wake(request))
+
+    async def _wake(self, request: SessionRequest) -> SessionAccepted:
         async with self._store.transaction() as tx:
             tracked = await lock_own(tx, request.session_id, request.principal)
             _refuse_unless(tracked, Trigger.WAKE, "woken")

@@ -8,7 +8,7 @@ import hashlib
 import secrets
 from datetime import datetime, timedelta
 
-from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.catalog import Protocol, RuntimeKind
 from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.requests import (
     Admission,
@@ -18,7 +18,7 @@ from streamspace_common.contracts.requests import (
     RedeemTicket,
     Ticket,
 )
-from streamspace_common.contracts.sessions import SessionState
+from streamspace_common.contracts.sessions import SessionState, ViewerRole
 from streamspace_session.domain import Tracked, reach
 from streamspace_session.handlers.access import no_such_session, read_own
 from streamspace_session.handlers.lifecycle import wrong_state
@@ -44,6 +44,13 @@ class Admissions:
             tracked = await read_own(tx, request.session_id, request.principal)
             if tracked.state is not SessionState.RUNNING:
                 raise wrong_state(tracked, "viewed")
+            if request.role is ViewerRole.VIEW and tracked.session.protocol is Protocol.HTTP:
+                # What a web client sends cannot be told apart into looking and doing.
+                raise ProblemError.of(
+                    Code.INVALID_REQUEST,
+                    "This session serves its own web client, so it cannot be shared for viewing "
+                    "only.",
+                )
             expires_at = await tx.now() + self._life
             await tx.tickets.issue(
                 _digest(ticket),

@@ -1,6 +1,6 @@
 """Between rows and the domain's values. JSON goes as text and comes parsed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +24,16 @@ from streamspace_session.store.statements import ORDER_PREFIX
 Values = Mapping[Any, Any]
 
 _PHASES: TypeAdapter[tuple[PhaseTiming, ...]] = TypeAdapter(tuple[PhaseTiming, ...])
+
+_SESSIONS: TypeAdapter[list[Session]] = TypeAdapter(list[Session])
+
+
+def views(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Session]:
+    """Rows of `sessions` as everybody sees them, all at once: a page is read often."""
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    for values in found:
+        values["owner"] = {"user_id": values["owner_id"], "username": values["owner_name"]}
+    return _SESSIONS.validate_python(found)
 
 
 def tracked(values: Values, newest: Order | None = None) -> Tracked:

@@ -16,12 +16,12 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streamspace_common.contracts.ids import ClusterId, SessionId, UserId
-from streamspace_common.contracts.sessions import SessionState
+from streamspace_common.contracts.sessions import Session, SessionState
 from streamspace_session.domain import Change, Order, Tracked
 from streamspace_session.policy.quotas import Usage
 from streamspace_session.ports import Due, ListQuery
 from streamspace_session.store import statements
-from streamspace_session.store.mapping import order, order_values, session_values, tracked
+from streamspace_session.store.mapping import order, order_values, session_values, tracked, views
 
 _ALL = 1_000_000
 """A limit that is none, for the statements that share their shape with limited ones."""
@@ -106,11 +106,11 @@ class SqlSessions:
     async def lock_unplaced(self, limit: int) -> list[Tracked]:
         return await self._lock(statements.LOCK_UNPLACED, {}, limit)
 
-    async def page(self, query: ListQuery) -> list[Tracked]:
+    async def page(self, query: ListQuery) -> list[Session]:
         conditions, parameters = _conditions(query)
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        statement = statements.reading(f"{where} ORDER BY s.created_at DESC, s.id DESC LIMIT :most")
-        return await self._read(statement, {**parameters, "most": query.limit})
+        statement = statements.listing(" AND ".join(conditions) or "true")
+        found = await self._connection.execute(statement, {**parameters, "most": query.limit})
+        return views(statements.SESSION_COLUMNS, found.all())
 
     async def insert(self, new: Sequence[Tracked]) -> None:
         if not new:
@@ -213,7 +213,7 @@ class SqlSessions:
         for change in changes:
             was, now = change.before.order, change.after.order
             cluster = change.after.session.cluster_id
-            if was.id != now.id:
+            if was.generation != now.generation:
                 new.append(order_values(now, cluster))
                 if change.replaced is not None and change.replaced != was:
                     changed.append(order_values(change.replaced, cluster))

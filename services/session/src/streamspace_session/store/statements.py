@@ -6,6 +6,7 @@ running it; a text is built once. Columns come from the tables, so they are said
 one place.
 """
 
+from functools import cache
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -73,6 +74,16 @@ def locking(condition: str, *, skip: bool = False, order: str = "id") -> TextCla
 def reading(condition: str) -> TextClause:
     """Sessions that fulfil the condition, with their newest commands."""
     return text(f"{_SELECT} {condition}")
+
+
+@cache
+def listing(condition: str) -> TextClause:
+    """Sessions that fulfil the condition, the newest first, without their commands."""
+    columns = ", ".join(f"s.{name}" for name in SESSION_COLUMNS)
+    return text(
+        f"SELECT {columns} FROM sessions s WHERE {condition} "
+        "ORDER BY s.created_at DESC, s.id DESC LIMIT :most"
+    )
 
 
 GET = reading("WHERE s.id = :id")

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
@@ -17,13 +18,14 @@ from streamspace_common.runtime.tracing import current_traceparent
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import enqueue_all
 from streamspace_session.domain import Message
-from streamspace_session.ports import Retention, Transaction
+from streamspace_session.ports import IdTakenError, Retention, Sessions, Transaction
 from streamspace_session.store.clusters import SqlClusters
 from streamspace_session.store.requests import SqlRequests, SqlTickets
 from streamspace_session.store.sessions import SqlSessions
 from streamspace_session.store.templates import ManifestCache, SqlTemplates
 
 SOURCE = "session"
+_IDS = ("sessions_pkey", "commands_pkey")
 CONSUMER = "session"
 """Under this name the inbox keeps what this service has acted on."""
 
@@ -121,8 +123,18 @@ class SqlStore:
         self._cache = ManifestCache()
 
     @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Sessions]:
+        async with self._database.reading() as connection:
+            yield SqlSessions(connection, lambda _now: None)
+
+    @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
-        async with self._database.transaction() as session:
-            unit = SqlTransaction(session, await session.connection(), self._cache)
-            yield unit
-            await unit.flush()
+        try:
+            async with self._database.transaction() as session:
+                unit = SqlTransaction(session, await session.connection(), self._cache)
+                yield unit
+                await unit.flush()
+        except IntegrityError as error:
+            if any(constraint in str(error.orig) for constraint in _IDS):
+                raise IdTakenError from error
+            raise

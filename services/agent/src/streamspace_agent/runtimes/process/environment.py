@@ -14,6 +14,7 @@ from streamspace_common.contracts.ids import SessionId
 from streamspace_common.contracts.sessions import Reason, SessionSpec
 
 SESSION_VARIABLE = "STREAMSPACE_SESSION_ID"
+PORT_VARIABLE = "STREAMSPACE_PORT"
 INSTALLATION_VARIABLE = "STREAMSPACE_INSTALLATION"
 
 _PASSED_ON = ("PATH", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ")
@@ -51,6 +52,7 @@ def build(
     user: str,
     data_dir: Path,
     inherited: Mapping[str, str],
+    http_port: int | None = None,
 ) -> dict[str, str]:
     """The environment of the session's processes, all but `DISPLAY`.
 
@@ -62,6 +64,7 @@ def build(
         user: the system user's name.
         data_dir: where our own themes and icons are.
         inherited: the agent's environment, of which little is taken.
+        http_port: the loopback port the session has to serve its web client on.
 
     Raises:
         PermanentFailure: the template or the session sets a variable it may not.
@@ -86,6 +89,8 @@ def build(
     }
     # Last, so that nothing takes them away: by them a session's processes are found.
     own_marks = {SESSION_VARIABLE: spec.session_id, INSTALLATION_VARIABLE: installation}
+    if http_port is not None:
+        own_marks[PORT_VARIABLE] = str(http_port)
     asked = {variable.name: variable.value for variable in spec.template_manifest.spec.env}
     refused = sorted(
         {name for name, value in asked.items() if _is_refused(name, value)}

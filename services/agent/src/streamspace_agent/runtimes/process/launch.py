@@ -6,6 +6,9 @@ windows, the application and the panel follow together. The desktop counts as re
 viewers get an answer on its socket and its first window is on the screen, or has taken
 so long that a viewer may as well watch it come.
 
+A session that serves a web client is ready when its port answers HTTP. Without a display
+there is nothing but that.
+
 Whatever vital ends meanwhile ends the start, with its last words as the reason. This
 module starts only; the caller cleans up.
 """
@@ -17,6 +20,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from streamspace_agent.ports import PassingFailure, PermanentFailure, ReportPhase
 from streamspace_agent.runtimes.process import desktop, endings, wallpaper, xauthority
@@ -29,6 +33,8 @@ from streamspace_common.contracts.sessions import Phase, Reason
 Result = TypeVar("Result")
 
 _BANNER = b"RFB 003.0"
+_HTTP_PATIENCE = 5.0
+"""Seconds one question of a server that is still starting may take."""
 _MANAGER_PROPERTY = "_NET_SUPPORTING_WM_CHECK"
 _WINDOWS_PROPERTY = "_NET_CLIENT_LIST"
 _TIME_TO_DIE = 0.25
@@ -74,26 +80,42 @@ class Launch:
                 await self._run(report_phase)
         except TimeoutError as error:
             raise PassingFailure(
-                f"The desktop did not answer within {self.timeout:g} seconds."
+                f"The session did not answer within {self.timeout:g} seconds."
             ) from error
 
     async def _run(self, report_phase: ReportPhase) -> None:
+        if self.plan.x_server is None:
+            await self._serve(report_phase)
+        else:
+            await self._show(self.plan.x_server, report_phase)
+        report_phase(Phase.READY)
+
+    async def _serve(self, report_phase: ReportPhase) -> None:
+        if self.plan.application is not None:
+            await self._start(self.plan.application, self.environment)
+        report_phase(Phase.STARTED)
+        await self._wait_served()
+
+    async def _wait_served(self) -> None:
+        if self.plan.http_port is not None:
+            await self._while_alive(_wait_http(self.plan.http_port, self.plan.http_path))
+
+    async def _show(self, x_server: tuple[str, ...], report_phase: ReportPhase) -> None:
         cookie = xauthority.new_cookie()
         self.places.xauthority.write_bytes(xauthority.file_content(cookie))
         self.places.xauthority.chmod(0o600)
-        self.display = await self._start_display()
+        self.display = await self._start_display(x_server)
         try:
             async with await Display.open(self.display, cookie) as display:
                 await self._while_alive(self._furnish(display, report_phase))
         except DisplayError as error:
             await self._explain_lost_display(error)
-        report_phase(Phase.READY)
 
-    async def _start_display(self) -> int:
+    async def _start_display(self, x_server: tuple[str, ...]) -> int:
         readable, writable = os.pipe()
         with os.fdopen(readable, "rb", buffering=0) as answer:
             try:
-                argv = (*self.plan.x_server, "-displayfd", str(writable))
+                argv = (*x_server, "-displayfd", str(writable))
                 server = Program(desktop.DISPLAY, argv, vital=True)
                 await self._start(server, self.environment, pass_fds=(writable,))
             finally:
@@ -111,6 +133,9 @@ class Launch:
         await asyncio.gather(*(self._start(program, environment) for program in programs))
         report_phase(Phase.STARTED)
         await self._while_alive(_wait_banner(self.places.rfb))
+        await self._wait_served()
+        if self.plan.http_port is not None:
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.window_patience):
                 await self._while_alive(self._wait_window(display))
@@ -217,3 +242,20 @@ async def _wait_banner(socket: Path) -> None:
             finally:
                 writer.close()
         await asyncio.sleep(0.01)
+
+
+async def _wait_http(port: int, path: str) -> None:
+    """Wait until the port answers HTTP, whatever the answer: any is a server's."""
+    target = quote(path, safe="/%?=&;:@!$'()*+,~-._")
+    question = f"HEAD {target} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n"
+    while True:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(question.encode())
+                async with asyncio.timeout(_HTTP_PATIENCE):
+                    if (await reader.readexactly(5)) == b"HTTP/":
+                        return
+            finally:
+                writer.close()
+        await asyncio.sleep(0.02)

@@ -42,7 +42,8 @@ class SessionRecord(BaseModel):
 
     `suspended` marks a running session whose processes were ended together with the
     agent; it is started again with the next one. `woken` marks a start from hibernation,
-    so that one that was cut short ends in hibernation again.
+    so that one that was cut short ends in hibernation again. `http_port` is the loopback
+    port a web client is served on.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +55,7 @@ class SessionRecord(BaseModel):
     incarnation: str = ""
     boot_id: str = ""
     display: int | None = None
+    http_port: int | None = None
     processes: tuple[ProcessRecord, ...] = ()
     suspended: bool = False
     woken: bool = False

@@ -1,4 +1,5 @@
-"""The process runtime: each session is an X server, a window manager and an application.
+"""The process runtime: each session is an X server, a window manager and an application,
+or an application that serves a web client on a loopback port.
 
 Who may touch a session is ruled by its fence (see `fences`); what is remembered of it by
 its record (see `records`). The record says `starting` before the first process runs and
@@ -41,6 +42,9 @@ from streamspace_common.relay.stream import connect_stream
 from streamspace_common.runtime.logging import get_logger
 
 log = get_logger(__name__)
+
+RFB_PORT = 5900
+"""What the control plane calls the display of a session; it listens on a socket."""
 
 
 class ProcessRuntime:
@@ -200,14 +204,20 @@ class ProcessRuntime:
         record = self._records.load(session)
         if record is None or record.state is not ResourceState.RUNNING:
             raise SessionUnreachable("The session is not running here.")
-        connection = record.spec.template_manifest.spec.connection
-        if connection is not None and connection.port != port:
-            # Only the desktop is offered, never the machine's own ports.
-            raise SessionUnreachable(f"The session offers port {connection.port}, not {port}.")
+        template = record.spec.template_manifest.spec
+        offered = RFB_PORT
+        if template.connection is not None and template.process_serves_http:
+            offered = template.connection.port
+        if offered != port:
+            # Only the session is offered, never the machine's own ports.
+            raise SessionUnreachable(f"The session offers port {offered}, not {port}.")
+        address: str | tuple[str, int] = str(self._layout.session(session).rfb)
+        if record.http_port is not None:
+            address = ("127.0.0.1", record.http_port)
         try:
-            return await connect_stream(str(self._layout.session(session).rfb))
+            return await connect_stream(address)
         except OSError as error:
-            raise SessionUnreachable(f"The desktop does not answer: {error}.") from error
+            raise SessionUnreachable(f"The session does not answer: {error}.") from error
 
     @contextlib.asynccontextmanager
     async def _fenced(self, session: SessionId, generation: int) -> AsyncIterator[None]:

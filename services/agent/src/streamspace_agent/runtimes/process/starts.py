@@ -5,6 +5,7 @@ import getpass
 import os
 import secrets
 import shutil
+import socket
 from dataclasses import dataclass
 
 from streamspace_agent.ports import PermanentFailure, ReportPhase
@@ -57,8 +58,10 @@ class Starts:
             home = self._layout.home(spec)
         except ValueError as error:
             raise PermanentFailure(Reason.START_FAILED, str(error)) from error
+        serves_http = spec.template_manifest.spec.process_serves_http
+        http_port = _free_loopback_port() if serves_http else None
         return Launch(
-            plan=desktop.plan(spec, places, geometry=self._options.geometry),
+            plan=desktop.plan(spec, places, geometry=self._options.geometry, http_port=http_port),
             places=places,
             home=home,
             environment=environment.build(
@@ -69,6 +72,7 @@ class Starts:
                 user=self._user,
                 data_dir=appearance.DATA_DIR,
                 inherited=os.environ,
+                http_port=http_port,
             ),
             timeout=self._options.start_timeout,
             window_patience=self._options.window_patience,
@@ -109,7 +113,8 @@ class Starts:
         return starting.model_copy(
             update={
                 "state": ResourceState.RUNNING,
-                "display": launch.display,
+                "display": launch.display if launch.plan.x_server else None,
+                "http_port": launch.plan.http_port,
                 "processes": tuple(_remembered(each) for each in launch.started),
             }
         )
@@ -141,6 +146,18 @@ class Starts:
             f"Only {free // 2**20} MiB are free on the agent's disk "
             f"({self._layout.state}); make room there."
         )
+
+
+def _free_loopback_port() -> int:
+    """A port nobody has right now.
+
+    Until the application takes it another program could; then the application cannot,
+    and the start fails and says so.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _remembered(started: Started) -> ProcessRecord:
