@@ -105,7 +105,7 @@ def _spread(values: list[float]) -> str:
 
 
 async def sustained(
-    connections: Connections, rate: float = 150.0, seconds: float = 10.0
+    connections: Connections, rate: float = 165.0, seconds: float = 10.0
 ) -> list[Figure]:
     """Sessions at a fixed rate, whether or not earlier ones run yet."""
     ids: list[str] = []

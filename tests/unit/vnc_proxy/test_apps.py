@@ -342,7 +342,7 @@ def test_messages_pass_whole_in_whatever_pieces_they_come(
         assert body == b"abcdefg"
         assert b"next" not in session.sent
         answer, _, text = bytes(browser.sent).partition(b"\r\n\r\n")
-        assert b"X-App: 1" in answer
+        assert b"x-app: 1" in answer.lower()
         assert text == b"0123456789"
         assert front.our_state is h11.DONE
 
