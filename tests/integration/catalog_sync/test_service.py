@@ -5,6 +5,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import streamspace_catalog_sync
 from streamspace_catalog_sync.main import run
 from streamspace_catalog_sync.settings import Settings
 from streamspace_common.bus import Bus, StartAt
@@ -18,6 +19,7 @@ from streamspace_common.runtime.supervisor import Supervisor
 from streamspace_common.testing.waiting import eventually
 
 USER = Principal(user_id=UserId("usr-" + "2" * 32), username="uwe", role=Role.USER)
+STARTERS = list((Path(streamspace_catalog_sync.__file__).parent / "starter").glob("*.yaml"))
 
 
 async def test_the_starter_catalog_is_published_and_can_be_asked_for(
@@ -38,7 +40,7 @@ async def test_the_starter_catalog_is_published_and_can_be_asked_for(
                     event = parse_event(message.type, message.payload)
                     assert isinstance(event, TemplatePublished)
                     published[event.template_id] = event
-                    if len(published) == 12:
+                    if len(published) == len(STARTERS):
                         break
         page = await bus.call(CatalogMethods.LIST_TEMPLATES, ListTemplates(principal=USER))
         assert {template.id for template in page.items} == set(published)
