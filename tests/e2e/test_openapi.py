@@ -2,6 +2,7 @@
 
 import httpx2
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import load_all_checks
@@ -18,9 +19,17 @@ SCHEMA = schemathesis.openapi.from_path(str(REPOSITORY / "docs/reference/openapi
 OPERATIONS = {
     operation.label: operation
     for operation in (result.ok() for result in SCHEMA.get_all_operations())  # type: ignore[union-attr]
-    # Event streams never end by themselves; test_session_life reads them.
-    if not operation.path.endswith("/events")
 }
+ENDLESS = [label for label, operation in OPERATIONS.items() if operation.path.endswith("/events")]
+FINITE = [label for label in OPERATIONS if label not in ENDLESS]
+AS_MANY_AS_FIT = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture(scope="session")
@@ -34,20 +43,33 @@ def token(stack) -> str:
     return str(answer.json()["accessToken"])
 
 
-@pytest.mark.parametrize("label", OPERATIONS)
+@pytest.mark.parametrize("label", FINITE)
 def test_no_input_makes_the_api_fail(stack, token, label):
     @given(case=OPERATIONS[label].as_strategy())
-    @settings(
-        max_examples=25,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    @AS_MANY_AS_FIT
     def answers_as_documented(case):
         response = case.call(base_url=stack.url, headers={"Authorization": f"Bearer {token}"})
         assert response.status_code < 500, response.text
         case.validate_response(response, checks=CHECKS)
 
     answers_as_documented()
+
+
+@pytest.mark.parametrize("label", ENDLESS)
+def test_no_input_makes_an_event_stream_fail(stack, token, label):
+    """These answers never end, so only how they begin is read."""
+
+    @given(case=OPERATIONS[label].as_strategy())
+    @AS_MANY_AS_FIT
+    def begins_as_documented(case):
+        request = case.as_transport_kwargs(
+            base_url=stack.url, headers={"Authorization": f"Bearer {token}"}
+        )
+        with requests.Session() as client, client.request(**request, stream=True) as response:
+            assert response.status_code in {200, 404, 422}, response.text
+            kind = response.headers["content-type"].split(";")[0]
+            assert kind == (
+                "text/event-stream" if response.status_code == 200 else "application/problem+json"
+            )
+
+    begins_as_documented()
