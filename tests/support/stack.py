@@ -185,6 +185,8 @@ def launch(data: Path, settings: Mapping[str, str] | None = None) -> Stack:
         name: value for name, value in os.environ.items() if not name.startswith("STREAMSPACE_")
     } | {
         "STREAMSPACE_ADMIN_PASSWORD": ADMIN_PASSWORD,
+        # All tests come from one address, and some of them fail to sign in on purpose.
+        "STREAMSPACE_AUTH_LOGIN_TRIES_PER_ADDRESS": "10000",
         "STREAMSPACE_GATEWAY_CREATE_RATE": "100000/minute",
         "STREAMSPACE_GATEWAY_CONNECT_RATE": "100000/minute",
         **(settings or {}),
