@@ -1,5 +1,7 @@
 """The OpenAPI document against the running API: no 5xx, and every answer as documented."""
 
+import secrets
+
 import httpx2
 import pytest
 import requests
@@ -34,13 +36,20 @@ AS_MANY_AS_FIT = settings(
 
 @pytest.fixture(scope="session")
 def token(stack) -> str:
-    answer = httpx2.post(
-        f"{stack.url}/api/v1/auth/login",
-        json={"username": "admin", "password": ADMIN_PASSWORD},
-        trust_env=False,
-    )
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["accessToken"])
+    """An administrator of these tests' own: wrong passwords, tried at random, lock it out."""
+    with httpx2.Client(base_url=f"{stack.url}/api/v1", trust_env=False) as client:
+
+        def sign_in(username: str, password: str) -> str:
+            body = {"username": username, "password": password}
+            answer = client.post("/auth/login", json=body)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["accessToken"])
+
+        someone = {"username": "fuzzer", "password": secrets.token_urlsafe(16), "role": "admin"}
+        headers = {"Authorization": f"Bearer {sign_in('admin', ADMIN_PASSWORD)}"}
+        answer = client.post("/users", json=someone, headers=headers)
+        assert answer.status_code == 201, answer.text
+        return sign_in(someone["username"], someone["password"])
 
 
 @pytest.mark.parametrize("label", FINITE)

@@ -150,10 +150,13 @@ class Syncer:
 
     async def _abandon(self) -> None:
         """End the running syncs; each kills its reader and gives its catalog back."""
-        tasks = list(self._running)
-        for task in tasks:
+        running = dict(self._running)
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
+        # Here and not in the task: one that is cancelled before its first step runs nothing.
+        for claim in running.values():
+            await self._release(claim)
 
     async def _sync(self, claim: Claim) -> None:
         with bind(catalog_id=claim.catalog), SYNC_SECONDS.time():
@@ -163,7 +166,6 @@ class Syncer:
             except asyncio.CancelledError:
                 attempt.cancel()
                 await asyncio.wait({attempt})
-                await asyncio.shield(self._release(claim))
                 raise
             result = await self._settle(claim, attempt)
             SYNCS.labels(result=result.value).inc()
