@@ -82,8 +82,9 @@ async def test_deletions_accepted_before_a_restart_take_effect_after_it(world):
     await world.stop_service()
     world.nats.restart(kill=True)
     await agent.start()
-    await eventually(lambda: agent.holds == {}, timeout=20)
+    # What the service had not yet published when it stopped, it publishes now.
     await world.start()
+    await eventually(lambda: agent.holds == {}, timeout=20)
     for session in sessions:
         await world.reaches(session.id, SessionState.TERMINATED)
     assert all(agent.actions(s.id).count("stop_session") == 1 for s in sessions)
