@@ -274,7 +274,7 @@ async def test_every_user_may_know_which_runtimes_there_are(lab):
 async def test_an_id_given_before_is_no_error_but_another_try(lab, monkeypatch):
     taken = await lab.running()
     used = (await lab.commands(taken.id))[0].id
-    for module in ("creation", "transitions"):
+    for module in ("creation", "moves"):
         target = f"streamspace_session.domain.{module}.new_command_id"
         ids = iter([used, used])
         monkeypatch.setattr(target, lambda ids=ids: next(ids, None) or new_command_id())

@@ -31,7 +31,8 @@ from streamspace_common.contracts.sessions import (
 )
 from streamspace_session.domain.machine import Trigger
 from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
-from streamspace_session.domain.transitions import extend, fail, move, renumber, settled
+from streamspace_session.domain.moves import move, settled
+from streamspace_session.domain.transitions import extend, fail, renumber
 
 _BEGUN = {
     Action.START: Trigger.START_BEGUN,

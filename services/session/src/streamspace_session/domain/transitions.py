@@ -11,21 +11,19 @@ failed session leaves nothing behind, even when its agent comes back days later.
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from streamspace_common.contracts.catalog import Protocol
-from streamspace_common.contracts.events import SessionStateChanged
 from streamspace_common.contracts.identity import Actor, system_actor
-from streamspace_common.contracts.ids import ClusterId, new_command_id, new_message_id
+from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.contracts.sessions import (
     DesiredState,
     Reason,
-    Session,
     SessionCommandState,
     SessionState,
 )
-from streamspace_session.domain.machine import Trigger, next_state
+from streamspace_session.domain.machine import Trigger
 from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
+from streamspace_session.domain.moves import move, next_order, settled, with_order
 
 SYSTEM = system_actor("session")
 
@@ -196,7 +194,7 @@ def clean_up(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
     order = next_order(
         tracked, Action.STOP, actor=SYSTEM, now=now, deadline=now + timing.command_life
     )
-    return _with_order(tracked, order, now=now)
+    return with_order(tracked, order, now=now)
 
 
 def lose_sight(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
@@ -242,7 +240,7 @@ def reissue(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
         issued_at=now,
         deadline=state_deadline if short_lived and state_deadline else now + timing.command_life,
     )
-    return _with_order(tracked, order, now=now, deadline=state_deadline)
+    return with_order(tracked, order, now=now, deadline=state_deadline)
 
 
 def renumber(tracked: Tracked, newer: int, *, now: datetime, timing: Timing) -> Change:
@@ -260,14 +258,14 @@ def renumber(tracked: Tracked, newer: int, *, now: datetime, timing: Timing) -> 
         deadline=now + (timing.limit(tracked.state) or timing.command_life),
         delete_home=tracked.order.delete_home,
     )
-    return _with_order(tracked, order, now=now, deadline=timing.deadline(tracked.state, now))
+    return with_order(tracked, order, now=now, deadline=timing.deadline(tracked.state, now))
 
 
 def extend(
     tracked: Tracked, deadline: datetime, *, now: datetime, order: Order | None = None
 ) -> Change:
     """Give the current state another deadline, and keep what its command has come to."""
-    return _with_order(tracked, order or tracked.order, now=now, deadline=deadline)
+    return with_order(tracked, order or tracked.order, now=now, deadline=deadline)
 
 
 def give_up_deletion(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
@@ -286,139 +284,3 @@ def give_up_deletion(tracked: Tracked, *, now: datetime, timing: Timing) -> Chan
         message=f"Cluster {tracked.session.cluster_id} is offline; what is left of the session "
         "is removed when its agent returns.",
     )
-
-
-def next_order(
-    tracked: Tracked,
-    action: Action,
-    *,
-    actor: Actor,
-    now: datetime,
-    deadline: datetime,
-    delete_home: bool = False,
-) -> Order:
-    """A new command with the session's next generation."""
-    return Order(
-        id=new_command_id(),
-        session_id=tracked.session.id,
-        generation=tracked.session.generation + 1,
-        action=action,
-        actor=actor,
-        created_at=now,
-        issued_at=now,
-        deadline=deadline,
-        delete_home=delete_home,
-    )
-
-
-def settled(
-    order: Order, state: SessionCommandState, now: datetime, *, error: str | None = None
-) -> Order:
-    """The command at the end of its life; one that has ended before stays as it was."""
-    if not order.is_open:
-        return order
-    return replace(order, state=state, completed_at=now, error=error)
-
-
-def move(
-    tracked: Tracked,
-    trigger: Trigger,
-    *,
-    now: datetime,
-    timing: Timing,
-    actor: Actor,
-    cause: str | None = None,
-    reason: Reason | None = None,
-    message: str | None = None,
-    order: Order | None = None,
-    replaced: Order | None = None,
-    **fields: Any,
-) -> Change:
-    """Follow the table; tell of it when the state is another one than before.
-
-    Raises:
-        IllegalTransitionError: the table has no such pair.
-    """
-    state = next_state(tracked.state, trigger)
-    order = order or tracked.order
-    if state is tracked.state:
-        return _with_order(tracked, order, now=now, replaced=replaced, **fields)
-    updates = {
-        **fields,
-        **_on_entering(state, tracked.session, now),
-        "state": state,
-        "reason": reason,
-        "message": message,
-        "deadline": timing.deadline(state, now),
-        "generation": order.generation,
-        "updated_at": now,
-        "version": tracked.session.version + 1,
-    }
-    session = tracked.session.model_copy(update=updates)
-    after = replace(tracked, session=session, order=order, since=now)
-    told = SessionStateChanged(
-        id=str(new_message_id()),
-        at=now,
-        actor=actor,
-        cause=cause,
-        session_id=session.id,
-        owner_id=session.owner.user_id,
-        from_state=tracked.state,
-        to_state=state,
-        desired=session.desired,
-        reason=reason,
-        message=message,
-        generation=session.generation,
-        command_id=order.id,
-        session=session,
-    )
-    return Change(tracked, after, (told,), replaced or _replaced(tracked.order, order, now))
-
-
-def _on_entering(state: SessionState, session: Session, now: datetime) -> dict[str, Any]:
-    match state:
-        case SessionState.RUNNING if session.state is SessionState.UNKNOWN:
-            # It ran all the time: nothing was started, and nobody has just been active.
-            return {
-                "started_at": session.started_at or now,
-                "last_activity_at": session.last_activity_at or now,
-            }
-        case SessionState.RUNNING:
-            return {"started_at": session.started_at or now, "last_activity_at": now}
-        case SessionState.TERMINATED:
-            return {"terminated_at": now}
-        case _:
-            return {}
-
-
-def _with_order(
-    tracked: Tracked, order: Order, *, now: datetime, replaced: Order | None = None, **fields: Any
-) -> Change:
-    changed = {name: value for name, value in fields.items() if _differs(tracked, name, value)}
-    if order == tracked.order and not changed:
-        return Change(tracked, tracked)
-    session = tracked.session.model_copy(
-        update={
-            **changed,
-            "generation": order.generation,
-            "updated_at": now,
-            "version": tracked.session.version + 1,
-        }
-    )
-    return Change(
-        tracked,
-        replace(tracked, session=session, order=order),
-        (),
-        replaced or _replaced(tracked.order, order, now),
-    )
-
-
-def _replaced(was: Order, order: Order, now: datetime) -> Order | None:
-    """The older command, when there is a newer one now: what it would have done is void."""
-    if was.generation == order.generation:
-        return None
-    return settled(was, SessionCommandState.SUPERSEDED, now)
-
-
-def _differs(tracked: Tracked, name: str, value: object) -> bool:
-    return bool(getattr(tracked.session, name) != value)
