@@ -35,11 +35,7 @@ async def run(settings: SessionSettings) -> None:
         on_closed=lambda: supervisor.fail("The connection to NATS was closed for good."),
     )
     health.add("database", database.ping)
-
-    async def connected() -> bool:
-        return bus.connected
-
-    health.add("bus", connected)
+    health.add("bus", lambda: bus.connected)
     service = SessionService(settings, bus, database)
     await service.start(supervisor)
     server = await serve(create_app(health, NAME), settings.health_host, settings.health_port)

@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 from streamspace_common.contracts.identity import user_actor
 from streamspace_common.contracts.ids import SessionId, UserId
@@ -65,51 +67,36 @@ class Lifecycle:
         return SessionPage(items=tuple(page), next_cursor=_cursor(page[-1]) if more else None)
 
     async def delete(self, request: DeleteSession) -> SessionAccepted:
-        return await with_fresh_ids(lambda: self._delete(request))
-
-    async def _delete(self, request: DeleteSession) -> SessionAccepted:
-        async with self._store.transaction() as tx:
-            tracked = await lock_own(tx, request.session_id, request.principal)
+        async def check(tx: Transaction, tracked: Tracked) -> None:
             if request.delete_home:
                 await _check_home(tx, tracked)
-            change = domain.delete(
-                tracked,
-                actor=user_actor(request.principal, request.address),
-                cause=request.request_id,
-                now=await tx.now(),
-                timing=self._timing,
-                delete_home=request.delete_home,
-            )
-            changed = await carry_out(tx, [change])
-        metrics.count(changed)
-        return _accepted(change)
+
+        delete = partial(domain.delete, delete_home=request.delete_home)
+        return await with_fresh_ids(lambda: self._change(request, check, delete))
 
     async def hibernate(self, request: SessionRequest) -> SessionAccepted:
-        return await with_fresh_ids(lambda: self._hibernate(request))
-
-    async def _hibernate(self, request: SessionRequest) -> SessionAccepted:
-        async with self._store.transaction() as tx:
-            tracked = await lock_own(tx, request.session_id, request.principal)
+        async def check(_: Transaction, tracked: Tracked) -> None:
             _refuse_unless(tracked, Trigger.HIBERNATE, "hibernated")
-            change = domain.hibernate(
-                tracked,
-                actor=user_actor(request.principal, request.address),
-                cause=request.request_id,
-                now=await tx.now(),
-                timing=self._timing,
-            )
-            changed = await carry_out(tx, [change])
-        metrics.count(changed)
-        return _accepted(change)
+
+        return await with_fresh_ids(lambda: self._change(request, check, domain.hibernate))
 
     async def wake(self, request: SessionRequest) -> SessionAccepted:
-        return await with_fresh_ids(lambda: self._wake(request))
+        async def check(_: Transaction, tracked: Tracked) -> None:
+            _refuse_unless(tracked, Trigger.WAKE, "woken")
 
-    async def _wake(self, request: SessionRequest) -> SessionAccepted:
+        return await with_fresh_ids(lambda: self._change(request, check, domain.wake))
+
+    async def _change(
+        self,
+        request: SessionRequest,
+        check: Callable[[Transaction, Tracked], Awaitable[None]],
+        decide: Callable[..., Change],
+    ) -> SessionAccepted:
+        """What an owner asks: check it, decide, and carry it out in one transaction."""
         async with self._store.transaction() as tx:
             tracked = await lock_own(tx, request.session_id, request.principal)
-            _refuse_unless(tracked, Trigger.WAKE, "woken")
-            change = domain.wake(
+            await check(tx, tracked)
+            change = decide(
                 tracked,
                 actor=user_actor(request.principal, request.address),
                 cause=request.request_id,

@@ -15,6 +15,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from streamspace_common.contracts.events import CoreEvent
 from streamspace_common.runtime.tracing import current_traceparent
+from streamspace_common.store import inbox
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import enqueue_all
 from streamspace_session.domain import Message
@@ -29,18 +30,9 @@ _IDS = ("sessions_pkey", "commands_pkey")
 CONSUMER = "session"
 """Under this name the inbox keeps what this service has acted on."""
 
-# One statement for any number of ids: one per number would be planned anew each time.
-_FIRST_TIMES = text(
-    """
-    INSERT INTO inbox (consumer, msg_id)
-    SELECT CAST(:consumer AS text), msg_id FROM unnest(CAST(:ids AS text[])) AS seen (msg_id)
-    ON CONFLICT DO NOTHING RETURNING msg_id
-    """
-)
 _NOW = text("SELECT clock_timestamp()")
 _PRUNE = (
     "DELETE FROM idempotency WHERE created_at < clock_timestamp() - CAST(:idempotency AS interval)",
-    "DELETE FROM inbox WHERE received_at < clock_timestamp() - CAST(:inbox AS interval)",
     """
     DELETE FROM tickets t WHERE expires_at < clock_timestamp() - CAST(:tickets AS interval)
       AND (used_at IS NULL OR NOT EXISTS (
@@ -87,11 +79,7 @@ class SqlTransaction:
             self._now = now.astimezone(UTC)
 
     async def first_times(self, message_ids: Iterable[str]) -> set[str]:
-        ids = sorted(set(message_ids))
-        if not ids:
-            return set()
-        fresh = await self._connection.execute(_FIRST_TIMES, {"consumer": CONSUMER, "ids": ids})
-        return {row.msg_id for row in fresh}
+        return await inbox.first_times(self._session, CONSUMER, message_ids)
 
     def tell(self, event: CoreEvent) -> None:
         self._told.append((event, current_traceparent()))
@@ -102,13 +90,13 @@ class SqlTransaction:
     async def prune(self, limits: Retention) -> None:
         values = {
             "idempotency": limits.idempotency,
-            "inbox": limits.inbox,
             "tickets": limits.tickets,
             "agents": limits.agents,
         }
         for statement in _PRUNE:
             named = {name: value for name, value in values.items() if f":{name}" in statement}
             await self._connection.execute(text(statement), named)
+        await inbox.prune(self._session, limits.inbox)
 
     async def flush(self) -> None:
         """Write what was told and sent to the outbox; the commit follows."""
