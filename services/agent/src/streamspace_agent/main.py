@@ -105,7 +105,7 @@ async def _assemble(
     tunnels = Tunnels(runtime, instance, membership.tunnel_url, clock)
     served = await bus.serve_cluster(cluster, {AgentMethods.OPEN_TUNNEL: tunnels.open_tunnel})
     health = Health()
-    health.add("bus", _answers(lambda: bus.connected))
+    health.add("bus", lambda: bus.connected)
     server = await serve(
         create_app(health, _SERVICE, version("streamspace-agent")),
         settings.health_host,
@@ -194,13 +194,6 @@ def _architecture() -> str:
     """The processor by the name container images use."""
     machine = platform.machine()
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine)
-
-
-def _answers(check: Callable[[], bool]) -> Callable[[], Coroutine[Any, Any, bool]]:
-    async def ask() -> bool:
-        return check()
-
-    return ask
 
 
 def _letting_go(runtime: Runtime, *, stop: bool) -> Callable[[], Coroutine[Any, Any, None]]:

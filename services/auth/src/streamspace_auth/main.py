@@ -162,12 +162,9 @@ async def _serve(settings: AuthSettings, database: Database, parts: Parts) -> No
         SERVICE, methods(parts.sign_in, parts.users, parts.clusters), concurrency=CONCURRENCY
     )
 
-    async def bus_is_there() -> bool:
-        return bus.connected
-
     health = Health()
     health.add("database", database.ping)
-    health.add("bus", bus_is_there)
+    health.add("bus", lambda: bus.connected)
     probes = await web_health.serve(
         web_health.create_app(health, SERVICE), settings.health_host, settings.health_port
     )

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Awaitable, Callable
 
 from streamspace_catalog_sync import manifest
 from streamspace_catalog_sync.addresses import AddressRules
@@ -78,7 +77,7 @@ async def run(settings: Settings, supervisor: Supervisor) -> None:
 
     probes = health.Health()
     probes.add("database", database.ping)
-    probes.add("bus", _connected(bus))
+    probes.add("bus", lambda: bus.connected)
     served = await bus.serve(SERVICE, handlers.methods())
     server = await health.serve(
         health.create_app(probes, SERVICE), settings.health_host, settings.health_port
@@ -108,13 +107,6 @@ def _git_source(settings: Settings) -> GitSource:
         private_addresses=settings.private_addresses,
         ssh_key=settings.ssh_key,
     )
-
-
-def _connected(bus: Bus) -> Callable[[], Awaitable[bool]]:
-    async def check() -> bool:
-        return bus.connected
-
-    return check
 
 
 async def serve() -> None:

@@ -45,8 +45,8 @@ async def serve(settings: GatewaySettings) -> None:
         settings=settings,
     )
     checks = health.Health()
-    checks.add("bus", lambda: _answer(bus.connected))
-    checks.add("events", lambda: _answer(feed.ready))
+    checks.add("bus", lambda: bus.connected)
+    checks.add("events", lambda: feed.ready)
     supervisor.on_draining(checks.drain)
     supervisor.spawn("event feed", feed.run)
 
@@ -69,10 +69,6 @@ async def serve(settings: GatewaySettings) -> None:
 
 async def _keys(bus: Bus) -> KeySet:
     return await bus.call(AuthMethods.JWKS, Empty())
-
-
-async def _answer(value: bool) -> bool:
-    return value
 
 
 async def _close(feed: EventFeed) -> None:

@@ -135,8 +135,8 @@ async def start(settings: VncProxySettings, supervisor: Supervisor) -> Running:
     supervisor.spawn("visits", relay.visits.run)
 
     checks = health.Health()
-    checks.add("bus", lambda: _answer(bus.connected))
-    checks.add("data port", lambda: _answer(relay.port.listening))
+    checks.add("bus", lambda: bus.connected)
+    checks.add("data port", lambda: relay.port.listening)
     supervisor.on_draining(checks.drain)
     probes = await health.serve(
         health.create_app(checks, SERVICE), settings.health_host, settings.health_port
@@ -167,10 +167,6 @@ async def serve(settings: VncProxySettings) -> None:
 
 async def _report_last(reporter: ActivityReporter) -> None:
     await reporter.report_left()
-
-
-async def _answer(value: bool) -> bool:
-    return value
 
 
 def main() -> None:

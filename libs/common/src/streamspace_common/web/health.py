@@ -19,16 +19,18 @@ __all__ = ["Health", "Server", "add_routes", "create_app", "listen", "serve"]
 _CHECK_TIMEOUT: Final = 2.0
 """Seconds; probes give up after some more."""
 
+Check = Callable[[], bool | Awaitable[bool]]
+
 
 class Health:
     """What a process needs to be of use, as named checks."""
 
     def __init__(self) -> None:
-        self._checks: dict[str, Callable[[], Awaitable[bool]]] = {}
+        self._checks: dict[str, Check] = {}
         self.draining = False
 
-    def add(self, name: str, check: Callable[[], Awaitable[bool]]) -> None:
-        """Add a check; one that fails, raises or takes longer than 2 s is not passed."""
+    def add(self, name: str, check: Check) -> None:
+        """Add a check, plain or async; one that fails, raises or takes over 2 s is not passed."""
         self._checks[name] = check
 
     def drain(self) -> None:
@@ -43,9 +45,10 @@ class Health:
         return {name: outcome is True for name, outcome in zip(self._checks, outcomes, strict=True)}
 
     @staticmethod
-    async def _ask(check: Callable[[], Awaitable[bool]]) -> bool:
+    async def _ask(check: Check) -> bool:
         async with asyncio.timeout(_CHECK_TIMEOUT):
-            return await check()
+            answer = check()
+            return answer if isinstance(answer, bool) else await answer
 
 
 def add_routes(app: FastAPI, health: Health) -> None:
