@@ -18,7 +18,9 @@ from pathlib import Path
 
 from tests.bench.load import Connections, percentile
 from tests.bench.report import Figure, milliseconds
-from tests.support.stack import REPOSITORY, free_port
+from tests.support.stack import REPOSITORY
+
+from streamspace_embedded.ports import free_port
 
 VERSION = "6.1.1"
 _FOLDER = REPOSITORY / ".cache" / "bench-venv"

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from streamspace_common.relay.frames import header
-from streamspace_common.testing.nats import free_port
+from streamspace_embedded.ports import free_port
 
 HOST = "127.0.0.1"
 MASK = bytes((0x37, 0xFA, 0x21, 0x3D))

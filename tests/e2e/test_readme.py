@@ -27,12 +27,12 @@ from tests.support.stack import (
     REPOSITORY,
     Api,
     Stack,
-    free_port,
     sign_in,
     wait_until_ready,
 )
 
 from streamspace_common.testing.waiting import eventually
+from streamspace_embedded.ports import free_port
 
 BLOCKS = [
     block.strip()

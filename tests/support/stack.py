@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -19,16 +18,11 @@ from typing import Any
 
 import httpx2
 
+from streamspace_embedded.ports import free_port
+
 REPOSITORY = Path(__file__).parents[2]
 ADMIN_PASSWORD = "correct horse battery staple"
 FINAL = ("terminated", "failed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -38,8 +38,9 @@ from streamspace_common.contracts.requests import (
 from streamspace_common.contracts.streams import EVENTS
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import OutboxRelay
-from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.nats import NatsServer
 from streamspace_common.web.principal import TokenVerifier
+from streamspace_embedded.ports import free_port
 
 E = TypeVar("E", bound=Event)
 

@@ -23,8 +23,9 @@ from streamspace_common.contracts.problems import Code, Problem, ProblemError
 from streamspace_common.contracts.requests import AuthMethods, EnrolCluster
 from streamspace_common.contracts.streams import agent_durable
 from streamspace_common.contracts.subjects import command
-from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.nats import NatsServer
 from streamspace_common.testing.waiting import eventually
+from streamspace_embedded.ports import free_port
 
 LAB, OTHER = ClusterId("lab"), ClusterId("other")
 SESSION = SessionId("ada-desktop-01234567")

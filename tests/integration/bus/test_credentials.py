@@ -38,8 +38,9 @@ from streamspace_common.contracts.permissions import agent as agent_rights
 from streamspace_common.contracts.requests import AgentMethods, AuthMethods, Empty, KeySet
 from streamspace_common.contracts.streams import COMMANDS, EVENTS, SESSION_EVENTS, agent_durable
 from streamspace_common.contracts.subjects import command, heartbeat
-from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.nats import NatsServer
 from streamspace_common.testing.waiting import eventually
+from streamspace_embedded.ports import free_port
 
 LAB, OTHER = ClusterId("lab"), ClusterId("other")
 SESSION = SessionId("ada-desktop-01234567")

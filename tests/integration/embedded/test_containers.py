@@ -23,8 +23,9 @@ import yaml
 from streamspace_common.bus import Bus
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.runtime.settings import SECRETS_DIR, load
-from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.nats import NatsServer
 from streamspace_embedded import containers
+from streamspace_embedded.ports import free_port
 from streamspace_embedded.postgres import FAST_AND_FORGETFUL, PostgresServer
 from streamspace_embedded.settings_reference import SETTINGS
 

