@@ -32,9 +32,10 @@ from streamspace_common.contracts.events import (
     Event,
     SessionStateChanged,
     TemplatePublished,
+    UserChanged,
     parse_event,
 )
-from streamspace_common.contracts.identity import Principal, Role, system_actor
+from streamspace_common.contracts.identity import Principal, Role, User, system_actor
 from streamspace_common.contracts.ids import (
     CatalogId,
     ClusterId,
@@ -193,6 +194,29 @@ class World:
 
         await eventually(known, message=f"{id_} in the projection")
         return id_
+
+    async def account(self, user: Principal, *, disabled: bool) -> None:
+        """Tell, as auth does, that an account was disabled or enabled."""
+        account = User(
+            id=user.user_id,
+            username=user.username,
+            role=user.role,
+            disabled=disabled,
+            created_at=_now(),
+            updated_at=_now(),
+            version=2,
+        )
+        changed = ("disabled",)
+        await self.publish(
+            UserChanged(
+                id=_id(),
+                at=_now(),
+                actor=ACTOR,
+                user_id=user.user_id,
+                user=account,
+                changed=changed,
+            )
+        )
 
     async def publish(self, event: Event) -> None:
         await self.bus.publish_event(event, source="test")

@@ -13,6 +13,7 @@ from streamspace_common.contracts.requests import (
     SessionMethods,
 )
 from streamspace_common.contracts.sessions import SessionState, ViewerRole
+from streamspace_common.testing.waiting import eventually
 
 
 async def connect(world, session, user=None, role=ViewerRole.CONTROL):
@@ -123,6 +124,30 @@ async def test_a_live_stream_is_told_when_its_session_ends(lab):
     assert not answer.allowed
     assert answer.reason
     assert answer.state is SessionState.TERMINATED
+
+
+async def test_a_disabled_account_is_let_in_nowhere_until_it_is_enabled_again(lab):
+    ada = lab.user("ada")
+    session = await lab.running(ada)
+    unused = await connect(lab, session, ada)
+    question = CheckAdmission(session_id=session.id, user_id=ada.user_id)
+    await lab.account(ada, disabled=True)
+
+    async def shut_out():
+        return not (await lab.call(SessionMethods.CHECK_ADMISSION, question)).allowed
+
+    await eventually(shut_out)
+    assert (await lab.call(SessionMethods.CHECK_ADMISSION, question)).reason
+    assert (await refusal(redeem(lab, unused, session))).code is Code.TICKET_REFUSED
+    assert (await refusal(connect(lab, session, ada))).code is Code.FORBIDDEN
+
+    await lab.account(ada, disabled=False)
+
+    async def let_in():
+        return (await lab.call(SessionMethods.CHECK_ADMISSION, question)).allowed
+
+    await eventually(let_in)
+    await redeem(lab, await connect(lab, session, ada), session)
 
 
 async def test_only_who_was_admitted_or_owns_it_may_go_on_watching(lab):

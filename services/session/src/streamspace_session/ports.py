@@ -17,6 +17,7 @@ from streamspace_common.contracts.events import (
     CoreEvent,
     TemplatePublished,
     TemplateWithdrawn,
+    UserChanged,
 )
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, TemplateId, UserId
 from streamspace_common.contracts.sessions import Session, SessionState, ViewerRole
@@ -202,6 +203,18 @@ class TicketRecord:
     used_at: datetime | None = None
 
 
+class Accounts(Protocol):
+    """The projection of user accounts: who may still be let in."""
+
+    async def keep(self, event: UserChanged, sequence: int) -> None:
+        """Keep an account's news unless something newer (by stream sequence) is known."""
+        ...
+
+    async def disabled(self, user: UserId) -> bool:
+        """Whether the account is known to be disabled; one never heard of is not."""
+        ...
+
+
 class Tickets(Protocol):
     async def issue(self, digest: bytes, ticket: TicketRecord) -> None: ...
 
@@ -263,6 +276,8 @@ class Transaction(Protocol):
     def clusters(self) -> Clusters: ...
     @property
     def templates(self) -> Templates: ...
+    @property
+    def accounts(self) -> Accounts: ...
     @property
     def tickets(self) -> Tickets: ...
     @property

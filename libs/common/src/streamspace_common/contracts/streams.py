@@ -107,6 +107,7 @@ SESSION_EVENTS = Durable(
         Subject("evt.core.session.*.activity"),
         Subject("evt.core.template.*.*"),
         Subject("evt.core.cluster.*.enrolled"),
+        Subject("evt.core.user.*.changed"),
     ),
     # An event is never given up: it is retried until the database takes it.
     max_deliver=-1,

@@ -17,6 +17,7 @@ from streamspace_common.contracts.events import (
     SessionActivity,
     TemplatePublished,
     TemplateWithdrawn,
+    UserChanged,
 )
 from streamspace_common.contracts.ids import SessionId
 from streamspace_common.runtime.logging import get_logger
@@ -111,6 +112,8 @@ class EventIntake:
                     await tx.templates.publish(published, one.sequence, _unusable(published))
                 case TemplateWithdrawn() as withdrawn:
                     await tx.templates.withdraw(withdrawn, one.sequence)
+                case UserChanged() as account:
+                    await tx.accounts.keep(account, one.sequence)
                 case ClusterEnrolled() as enrolled:
                     await tx.clusters.enrol(enrolled)
                     # Before the commit: if it fails, the event comes again.

@@ -26,6 +26,7 @@ from streamspace_session.ports import Store, TicketRecord, Transaction
 
 LIFE_LIMIT = timedelta(seconds=60)
 _RANDOM_BYTES = 16
+_DISABLED = "This account was disabled."
 
 _STREAMING = frozenset({SessionState.RUNNING, SessionState.UNKNOWN})
 """A stream lives on while its agent is silent: nobody knows that anything is wrong."""
@@ -41,6 +42,8 @@ class Admissions:
     async def connect(self, request: ConnectSession) -> Ticket:
         ticket = secrets.token_urlsafe(_RANDOM_BYTES)
         async with self._store.transaction() as tx:
+            if await tx.accounts.disabled(request.principal.user_id):
+                raise ProblemError.of(Code.FORBIDDEN, _DISABLED)
             tracked = await read_own(tx, request.session_id, request.principal)
             if tracked.state is not SessionState.RUNNING:
                 raise wrong_state(tracked, "viewed")
@@ -76,6 +79,8 @@ class Admissions:
             used = await tx.tickets.use(digest, request.session_id)
             if used is None:
                 raise await _refusal(tx, digest, request)
+            if await tx.accounts.disabled(used.user_id):
+                raise ProblemError.of(Code.TICKET_REFUSED, _DISABLED)
             tracked = await tx.sessions.get(used.session_id)
             if tracked is None:
                 raise no_such_session(used.session_id)
@@ -93,8 +98,11 @@ class Admissions:
             entitled = tracked.session.owner.user_id == request.user_id or (
                 await tx.tickets.admitted(request.session_id, request.user_id)
             )
+            disabled = await tx.accounts.disabled(request.user_id)
         reason = None
-        if not entitled:
+        if disabled:
+            reason = _DISABLED
+        elif not entitled:
             reason = "You may no longer see this session."
         elif tracked.state not in _STREAMING:
             reason = tracked.session.message or f"The session is {tracked.state}."

@@ -167,6 +167,15 @@ class TicketRow(Row, table=True):
     used_at: datetime | None = Field(sa_column=_time(nullable=True))
 
 
+class AccountRow(Row, table=True):
+    """What is known of a user's account; `sequence` is the event's place in the stream."""
+
+    __tablename__ = "accounts"
+    user_id: str = Field(sa_column=_text(primary=True))
+    disabled: bool
+    sequence: int = Field(sa_column=_big())
+
+
 class IdempotencyRow(Row, table=True):
     __tablename__ = "idempotency"
     owner_id: str = Field(sa_column=_text(primary=True))

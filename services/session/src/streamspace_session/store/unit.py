@@ -20,6 +20,7 @@ from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import enqueue_all
 from streamspace_session.domain import Message
 from streamspace_session.ports import IdTakenError, Retention, Sessions, Transaction
+from streamspace_session.store.accounts import SqlAccounts
 from streamspace_session.store.clusters import SqlClusters
 from streamspace_session.store.requests import SqlRequests, SqlTickets
 from streamspace_session.store.sessions import SqlSessions
@@ -63,6 +64,7 @@ class SqlTransaction:
         self.sessions = SqlSessions(connection, self._see_time)
         self.clusters = SqlClusters(connection, self.now)
         self.templates = SqlTemplates(connection, cache, self._see_time)
+        self.accounts = SqlAccounts(connection)
         self.tickets = SqlTickets(connection)
         self.requests = SqlRequests(connection, self.now)
 
