@@ -71,7 +71,8 @@ test: setup ## Run every test that this machine can run
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(T)
 
 .PHONY: bench
-bench: setup ## Measure, with the peers in the same run
+bench: ## Measure, with the peers in the same run
+	@$(BOOTSTRAP) bench
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 ##@ Change

@@ -6,7 +6,7 @@ is installed: it uses the standard library alone. What is current already is lef
 alone (each step keeps a stamp of what it was made from), so that a second start
 costs a fraction of a second.
 
-Usage: bootstrap.py run | develop [--no-apt]
+Usage: bootstrap.py run | develop | bench [--no-apt]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -30,7 +31,7 @@ WEB = ROOT / "services" / "web"
 STAMPS = VENV / "stamps"
 LOG = ROOT / ".cache" / "setup.log"
 OLDEST_PYTHON = (3, 11)
-OLDEST_NODE = 20
+NODE = "Node.js 20.19, 22.12 or newer, with npm, is needed to build the web app"
 
 PACKAGES = (
     "libs/common",
@@ -43,7 +44,7 @@ PACKAGES = (
     "services/vnc-proxy",
 )
 
-# Program that must be there -> Debian package that brings it.
+# Program, or pattern of a file, that must be there -> Debian package that brings it.
 TO_RUN = {
     "Xvnc": "tigervnc-standalone-server",
     "xauth": "xauth",
@@ -54,9 +55,18 @@ TO_RUN = {
     "hsetroot": "hsetroot",
     "fc-match": "fontconfig",
     "setpriv": "util-linux",
+    "/usr/share/fonts/**/DejaVuSansMono.ttf": "fonts-dejavu-core",
 }
-TO_TEST = {"chromium": "chromium", "haproxy": "haproxy", "curl": "curl"}
-FONTS = ("fonts-dejavu-core",)
+TO_TEST = {
+    **TO_RUN,
+    "chromium": "chromium",
+    "curl": "curl",
+    # Of the Node.js that comes with Playwright.
+    "/usr/lib/*/libatomic.so.1": "libatomic1",
+}
+TO_BENCH = {**TO_TEST, "haproxy": "haproxy"}
+# Debian keeps servers where only root's path looks.
+SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 class SetupError(Exception):
@@ -65,13 +75,17 @@ class SetupError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to install; `made_from` decides whether it is current."""
+    """One thing to install; `made_from` decides whether it is current.
+
+    `check` raises at once where a person has to install something first.
+    """
 
     title: str
     stamp: str
     made_from: Callable[[], str]
     run: Callable[[], None]
     result: Path | None = None
+    check: Callable[[], object] = lambda: None
 
     @property
     def current(self) -> bool:
@@ -178,15 +192,18 @@ def make_environment(extra: list[str]) -> None:
 
 def check_node() -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
-        raise SetupError(
-            "Node.js 20 or newer with npm is needed to build the web app; "
-            "install it from your distribution or nodejs.org."
-        )
+        raise SetupError(f"{NODE}. Debian 12's own is older: install it from nodejs.org.")
     version = subprocess.run(
         ["node", "--version"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    if int(version.lstrip("v").split(".")[0]) < OLDEST_NODE:
-        raise SetupError(f"Node.js 20 or newer is needed to build the web app; this is {version}.")
+    if not node_serves(version):
+        raise SetupError(f"{NODE}; this is {version}. Install a newer one from nodejs.org.")
+
+
+def node_serves(version: str) -> bool:
+    """Whether the web app's build tools run on it; they say which ones they want."""
+    major, minor = map(int, version.lstrip("v").split(".")[:2])
+    return (20, 19) <= (major, minor) < (21, 0) or (major, minor) >= (22, 12)
 
 
 def web_sources() -> list[Path]:
@@ -199,21 +216,26 @@ def web_sources() -> list[Path]:
 
 
 def install_node_packages() -> None:
-    check_node()
     call("npm", "ci", "--no-audit", "--no-fund", cwd=WEB)
 
 
 def build_web() -> None:
-    check_node()
     call("npm", "run", "build", cwd=WEB)
 
 
 def missing_packages(wanted: dict[str, str]) -> list[str]:
-    """Debian packages that bring the programs that are not there."""
-    missing = {package for program, package in wanted.items() if shutil.which(program) is None}
-    if not any(Path("/usr/share/fonts").rglob("DejaVuSansMono.ttf")):
-        missing.update(FONTS)
+    """Debian packages that bring what is not there."""
+    missing = {package for name, package in wanted.items() if not is_there(name)}
+    if not (VENV / "bin" / "python").exists() and importlib.util.find_spec("ensurepip") is None:
+        missing.add("python3-venv")
     return sorted(missing)
+
+
+def is_there(name: str) -> bool:
+    """A program on the path, or a file that matches an absolute pattern."""
+    if name.startswith("/"):
+        return any(Path("/").glob(name[1:]))
+    return shutil.which(name, path=SEARCH_PATH) is not None
 
 
 def install_debian_packages(wanted: dict[str, str], *, allowed: bool) -> None:
@@ -223,17 +245,28 @@ def install_debian_packages(wanted: dict[str, str], *, allowed: bool) -> None:
         return
     prefix = administrator() if allowed else None
     if prefix is None or shutil.which("apt-get") is None:
-        raise SetupError(
-            "Some programs are missing. Run this once, then try again:\n"
-            f"  sudo apt-get install --no-install-recommends {' '.join(missing)}"
-        )
+        raise SetupError(by_hand(missing))
     with progress(f"Debian packages: {' '.join(missing)}"):
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-        call(*prefix, "apt-get", "update", "-qq", environment=quiet)
+        # A source that is down need not be one of ours; what is then missing, the next line says.
+        with contextlib.suppress(SetupError):
+            call(*prefix, "apt-get", "update", "-qq", environment=quiet)
         call(
             *prefix, "apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing,
             environment=quiet,
         )  # fmt: skip
+
+
+def by_hand(missing: list[str]) -> str:
+    """The one line for somebody who may install packages."""
+    root = os.geteuid() == 0
+    sudo = "sudo " if not root and shutil.which("sudo") else ""
+    who = "" if root or sudo else " as root"
+    install = f"{sudo}apt-get install --no-install-recommends {' '.join(missing)}"
+    return (
+        f"Some programs are missing. Run this once{who}, then try again:\n"
+        f"  {sudo}apt-get update && {install}"
+    )
 
 
 def administrator() -> list[str] | None:
@@ -278,6 +311,7 @@ def steps(*, develop: bool) -> list[Step]:
             lambda: f"{kind} {digest(python_inputs)}",
             lambda: make_environment(extra),
             VENV / "bin" / "streamspace-embedded",
+            check=find_python,
         ),
         Step(
             "Web packages",
@@ -285,6 +319,7 @@ def steps(*, develop: bool) -> list[Step]:
             lambda: digest([WEB / "package-lock.json"]),
             install_node_packages,
             WEB / "node_modules",
+            check=check_node,
         ),
         Step(
             "Web app",
@@ -292,6 +327,7 @@ def steps(*, develop: bool) -> list[Step]:
             lambda: digest(web_sources()),
             build_web,
             WEB / "dist" / "index.html",
+            check=check_node,
         ),
     ]
 
@@ -300,7 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("purpose", choices=["run", "develop"])
+    parser.add_argument("purpose", choices=["run", "develop", "bench"])
     parser.add_argument(
         "--no-apt",
         action="store_true",
@@ -308,15 +344,18 @@ def main() -> None:
         help="never install Debian packages; say what is missing instead (STREAMSPACE_NO_APT=1)",
     )
     arguments = parser.parse_args()
-    develop = arguments.purpose == "develop"
+    wanted = {"run": TO_RUN, "develop": TO_TEST, "bench": TO_BENCH}[arguments.purpose]
     LOG.parent.mkdir(exist_ok=True)
     try:
         # Two terminals must not install at once; the second finds everything done.
         with (LOG.parent / "setup.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            wanted = {**TO_RUN, **TO_TEST} if develop else TO_RUN
+            todo = steps(develop=arguments.purpose != "run")
+            for step in todo:
+                if not step.current:
+                    step.check()
             install_debian_packages(wanted, allowed=not arguments.no_apt)
-            for step in steps(develop=develop):
+            for step in todo:
                 if not step.current:
                     with progress(step.title):
                         step.run()

@@ -189,11 +189,11 @@ def test_only_the_gateway_holds_the_web_app() -> None:
 
 
 def test_the_agent_image_has_what_make_up_would_install() -> None:
-    bootstrap: dict[str, Any] = {"__file__": str(REPOSITORY / "libs/embedded/bootstrap.py")}
+    bootstrap: dict[str, Any] = {}
     source = (REPOSITORY / "libs/embedded/bootstrap.py").read_text()
-    tables = re.findall(r"^(?:TO_RUN = \{.*?^\}|FONTS = .*?$)", source, re.MULTILINE | re.DOTALL)
-    exec("\n".join(tables), bootstrap)
-    for package in (*bootstrap["TO_RUN"].values(), *bootstrap["FONTS"]):
+    [table] = re.findall(r"^TO_RUN = \{.*?^\}", source, re.MULTILINE | re.DOTALL)
+    exec(table, bootstrap)
+    for package in bootstrap["TO_RUN"].values():
         assert re.search(rf"\s{package}\s", stages()["agent"]), package
 
 
