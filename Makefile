@@ -26,6 +26,7 @@ up: ## Set up what is missing and run StreamSpace on this machine (PORT=8080)
 
 .PHONY: down
 down: ## Stop a StreamSpace that runs in another terminal
+	@test -x $(BIN)/streamspace-embedded || { echo "Nothing runs here: \`make up\` was never started."; exit 1; }
 	@$(BIN)/streamspace-embedded down --data $(DATA)
 
 .PHONY: recover-admin

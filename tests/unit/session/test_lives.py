@@ -179,5 +179,5 @@ class Life(RuleBasedStateMachine):
         assert self.tracked.order.attempt <= TIMING.max_attempts
 
 
-Life.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+Life.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestLife = Life.TestCase

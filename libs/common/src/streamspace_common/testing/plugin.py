@@ -3,6 +3,8 @@
 Loaded by its entry point, so that no test has to import from a conftest.
 """
 
+from hypothesis import HealthCheck, settings
+
 from streamspace_common.testing.clock import clock
 from streamspace_common.testing.leaks import no_leaked_processes, no_leaked_tasks, task_guard
 from streamspace_common.testing.nats import bus, nats_server
@@ -25,3 +27,9 @@ __all__ = [
     "postgres_server",
     "task_guard",
 ]
+
+# How long an example takes says something about the machine's other work, not about the code.
+settings.register_profile(
+    "streamspace", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("streamspace")
