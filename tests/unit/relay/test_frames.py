@@ -104,6 +104,7 @@ def test_garbage_is_refused_or_read_but_never_crashes(wire: bytes, masked: bool)
         (b"\x09\x81abcdx", 1002),  # a ping in two parts
         (b"\x89\xfe\x00\x80abcd", 1002),  # a ping too long
         (b"\x82\xff" + (MAX_FRAME + 1).to_bytes(8) + b"abcd", 1009),
+        (b"\x01\xff" + (MAX_FRAME + 1).to_bytes(8) + b"abcd", 1003),  # told once, the first fault
     ],
 )
 def test_what_is_not_allowed_ends_the_reading(wire: bytes, code: int) -> None:

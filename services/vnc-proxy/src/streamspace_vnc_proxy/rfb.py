@@ -15,6 +15,7 @@ Lengths: RFC 6143 section 7.5 and the community protocol page for the extensions
 """
 
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -37,13 +38,13 @@ _LENGTHS: Final = {
     SET_PIXEL_FORMAT: 20,
     UPDATE_REQUEST: 10,
     KEY: 8,
+    POINTER: 6,
     CONTINUOUS_UPDATES: 10,
     XVP: 4,
 }
-"""Messages of one length."""
+"""Messages of one length; a pointer's may be one longer, see `_read_messages`."""
 _HEADERS: Final = {
     SET_ENCODINGS: 4,
-    POINTER: 2,
     CUT_TEXT: 8,
     FENCE: 9,
     SET_DESKTOP_SIZE: 8,
@@ -51,18 +52,17 @@ _HEADERS: Final = {
 }
 """Bytes needed before the length of the others is known."""
 
+_read_cut_length: Final = struct.Struct(">4xi").unpack_from
+"""A clipboard's length, which is negative for the extended one. `_read_messages` asks."""
+
 _MEASURES: Final[dict[int, Callable[[Buffer, int], int]]] = {
     SET_ENCODINGS: lambda data, at: 4 + 4 * int.from_bytes(data[at + 2 : at + 4]),
-    # Six bytes, or seven; `_measure` adds the one.
-    POINTER: lambda _data, _at: 6,
-    # The length is negative for the extended clipboard.
-    CUT_TEXT: lambda data, at: 8 + abs(int.from_bytes(data[at + 4 : at + 8], signed=True)),
     FENCE: lambda data, at: 9 + data[at + 8],
     SET_DESKTOP_SIZE: lambda data, at: 8 + 16 * data[at + 6],
     # Its one known kind, the key with its scan code.
     QEMU: lambda _data, _at: 12,
 }
-"""How long the others are, once their header is there."""
+"""How long the others are, but for a clipboard, once their header is there."""
 
 FOR_VIEWERS: Final = frozenset(
     {SET_PIXEL_FORMAT, SET_ENCODINGS, UPDATE_REQUEST, CONTINUOUS_UPDATES, FENCE}
@@ -121,9 +121,8 @@ class ClientMessages:
 
     def feed(self, data: Buffer) -> Buffer:
         """What of `data`, and of what was held back before, goes to the server now."""
-        return self._take(data) if self.failure is None else b""
-
-    def _take(self, data: Buffer) -> Buffer:
+        if self.failure:
+            return b""
         if self._skip >= len(data):
             self._skip -= len(data)
             return b"" if self.view else data
@@ -198,9 +197,16 @@ class ClientMessages:
         first = at
         while at < size:
             kind = data[at]
-            length = _LENGTHS.get(kind) or self._measure(kind, data, at, size)
-            if self.failure is not None:
-                break
+            length = _LENGTHS.get(kind)
+            if length is None and kind == CUT_TEXT and size - at >= _HEADERS[CUT_TEXT]:
+                # All that a viewer can send much of, so without a call.
+                length = 8 + abs(_read_cut_length(data, at)[0])
+            elif length is None:
+                length = self._measure(kind, data, at, size)
+                if self.failure is not None:
+                    break
+            elif kind == POINTER and self._long_pointer and size - at > 1:
+                length += data[at + 1] >> 7
             end = at + length
             if not length or end > size:
                 if length and kind in _SKIPPABLE:
@@ -236,9 +242,7 @@ class ClientMessages:
         if size - at < header:
             return 0
         length = _MEASURES[kind](data, at)
-        if kind == POINTER:
-            length += self._long_pointer and data[at + 1] & 0x80 != 0
-        elif kind == SET_ENCODINGS and length > 4 + 4 * MAX_ENCODINGS:
+        if kind == SET_ENCODINGS and length > 4 + 4 * MAX_ENCODINGS:
             self.failure = f"The viewer named more than {MAX_ENCODINGS} encodings."
         elif kind == QEMU and data[at + 1] != 0:
             self.failure = f"The viewer sent QEMU message {data[at + 1]}, unknown here."

@@ -49,10 +49,6 @@ class Stream:
         self._inputs = 0
         self._accounted = (0, 0)
 
-    @property
-    def is_view(self) -> bool:
-        return self._messages.view
-
     def from_viewer(self, pieces: Pieces) -> None:
         """Where the viewer's bytes go: through the reader of messages to the tunnel."""
         messages = self._messages

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 from typing import cast
 
 import aiofastnet
@@ -86,12 +85,3 @@ def adopt(transport: asyncio.Transport) -> StreamLeg:
     transport.set_protocol(leg)
     leg.connection_made(transport)
     return leg
-
-
-def local_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
-    """Where an IP connection ends on this side."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    host, port = transport.get_extra_info("sockname")[:2]
-    return host, port

@@ -7,7 +7,6 @@ permessage-deflate does not exist here, on purpose: pixels are compressed alread
 """
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections.abc import Callable, Mapping
@@ -56,9 +55,15 @@ _HEAD_END = b"\r\n\r\n"
 logging.getLogger("picows").setLevel(logging.WARNING)
 _log = logging.getLogger("picows.relay")
 
+_SHORT_HEADS = {
+    masked: [frames.header(size, masked=masked) for size in range(126)] for masked in (False, True)
+}
+"""The headers of small frames, made once: most frames carry a key or a pointer's move."""
+
 # One buffer for all connections: what is read is handed on before the next read.
 _HEADROOM = 256
 _shared = memoryview(bytearray(_HEADROOM + READ_SIZE))
+_read_into = _shared[_HEADROOM:]
 
 
 class HandshakeRefusedError(OSError):
@@ -79,11 +84,13 @@ class WebSocketLeg(WSListener, Leg):
         Leg.__init__(self, early_limit=early_limit)
         self._socket: WSTransport | None = None
         self._masks = False
+        self._heads = _SHORT_HEADS[False]
         self._heard = 0
 
     def write_all(self, pieces: Pieces) -> None:
         if self._transport is not None and self._closing is None:
-            head = frames.header(sum(map(len, pieces)), masked=self._masks)
+            size = sum(map(len, pieces))
+            head = self._heads[size] if size < 126 else frames.header(size, masked=self._masks)
             self._transport.writelines((head, *pieces))
 
     def ping(self) -> None:
@@ -102,7 +109,8 @@ class WebSocketLeg(WSListener, Leg):
     # Called by the framing.
 
     def on_payload(self, pieces: Pieces) -> None:
-        self._deliver(pieces, sum(map(len, pieces)))
+        self.received += sum(map(len, pieces))
+        self._sink(pieces)
 
     def on_control(self) -> None:
         self._heard += 1
@@ -112,6 +120,7 @@ class WebSocketLeg(WSListener, Leg):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._socket = transport
         self._masks = transport.is_client_side
+        self._heads = _SHORT_HEADS[self._masks]
         self._connected(transport.underlying_transport)
         if self._closing is not None:
             closing, self._closing = self._closing, None
@@ -176,14 +185,16 @@ class _Framing(WSProtocol):  # type: ignore[misc]
         self._rest = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _shared[_HEADROOM:]
+        return _read_into
 
     def buffer_updated(self, nbytes: int) -> None:
-        rest = self._rest
-        begin = _HEADROOM - len(rest)
-        if rest:
+        rest, reader = self._rest, self._reader
+        if rest or reader is None:
+            begin = _HEADROOM - len(rest)
             _shared[begin:_HEADROOM] = rest
-        self.take(_shared[begin : _HEADROOM + nbytes])
+            self.take(_shared[begin : _HEADROOM + nbytes])
+        elif (used := reader.feed(_read_into[:nbytes])) < nbytes:
+            self._rest = bytes(_read_into[used:nbytes])
 
     def take(self, data: memoryview) -> None:
         """Read `data`: what was kept, and what has come since."""
@@ -191,7 +202,7 @@ class _Framing(WSProtocol):  # type: ignore[misc]
             self._take_head(data)
             return
         used = self._reader.feed(data)
-        self._rest = bytes(data[used:]) if used < len(data) else b""
+        self._rest = bytes(data[used:])
 
     def _take_head(self, data: memoryview) -> None:
         head = self._head
@@ -335,22 +346,3 @@ def shorten(reason: str) -> str:
     if len(raw) <= REASON_BYTES:
         return reason
     return raw[: REASON_BYTES - 3].decode(errors="ignore") + "\N{HORIZONTAL ELLIPSIS}"
-
-
-async def close_and_wait(leg: Leg, code: int = NORMAL, reason: str = "") -> None:
-    """Close a leg and wait until it is gone (bounded by the leg's own grace)."""
-    if leg.ending is not None:
-        return
-    gone = asyncio.Event()
-    hook = leg.on_ended
-
-    def ended(ending: Ending) -> None:
-        gone.set()
-        if hook is not None:
-            hook(ending)
-
-    leg.on_ended = ended
-    leg.close(code, reason)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):
-            await gone.wait()
