@@ -7,7 +7,10 @@ from tests.bench.starts import TEMPLATE, remove
 
 
 def cpu_seconds(pids: dict[str, int]) -> float:
-    """CPU that all processes of the stack have used so far, PostgreSQL's children included."""
+    """CPU that all processes of the stack have used so far, PostgreSQL's children included.
+
+    Those that have ended too: what they used must not vanish from the sum.
+    """
     total = 0.0
     for pid in pids.values():
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -17,6 +20,8 @@ def cpu_seconds(pids: dict[str, int]) -> float:
             except psutil.NoSuchProcess:
                 continue
             total += times.user + times.system
+            if process.pid == pid:
+                total += times.children_user + times.children_system
     return total
 
 

@@ -56,6 +56,16 @@ async def test_a_request_is_answered(bus: Bus) -> None:
     await served.stop()
 
 
+async def test_a_handler_may_answer_with_what_is_written_already(bus: Bus) -> None:
+    async def written(request: Text) -> bytes:
+        return b'{"text":"as it is", "more":1}'
+
+    served = await bus.serve("demo", {ECHO: written})
+    assert (await bus.call(ECHO, Text(text=""))).text == "as it is"
+    assert await bus.call_unread(ECHO, Text(text="")) == b'{"text":"as it is", "more":1}'
+    await served.stop()
+
+
 async def test_a_problem_of_the_handler_reaches_the_caller_whole(bus: Bus) -> None:
     async def refuse(request: LoginRequest) -> Tokens:
         raise ProblemError.of(Code.TOO_MANY_REQUESTS, "Wait a little.", retry_after=7)

@@ -60,6 +60,49 @@ async def test_a_cancelled_block_is_not_kept_and_gives_its_connection_back(
     assert await read(notes) == []
 
 
+async def test_statements_of_a_reading_are_transactions_of_their_own(notes: Database) -> None:
+    await write(notes, 1)
+    async with notes.reading() as connection:
+        seen = [await connection.fetchval("SELECT count(*) FROM notes")]
+        await write(notes, 2)
+        seen.append(await connection.fetchval("SELECT count(*) FROM notes"))
+    assert seen == [1, 2]
+
+
+async def test_a_reading_that_is_cut_short_spoils_no_connection_for_others(
+    notes: Database,
+) -> None:
+    began = asyncio.Event()
+
+    async def sleep() -> None:
+        async with notes.reading() as connection:
+            began.set()
+            await connection.fetch("SELECT pg_sleep(60)")
+
+    for _ in range(20):  # more than the pool has connections
+        began.clear()
+        task = asyncio.create_task(sleep())
+        await began.wait()
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task})
+        async with notes.reading() as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_a_reading_is_refused_with_a_typed_error_while_postgresql_is_down(
+    notes: Database, postgres_server: PostgresServer
+) -> None:
+    await asyncio.to_thread(postgres_server.kill)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailableError):
+            async with notes.reading() as connection:
+                await connection.fetchval("SELECT 1")
+    await asyncio.to_thread(postgres_server.start)
+    async with notes.reading() as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
 async def test_listeners_hear_of_commits_that_asked_for_it_only(notes: Database) -> None:
     heard: list[str] = []
     notes.on_commit(lambda: heard.append("commit"))

@@ -96,6 +96,21 @@ async def test_operators_see_everybodys_when_they_ask(gateway):
     assert await follow(gateway, "/api/v1/events", Role.OPERATOR, **{"Last-Event-ID": "0"}) == []
 
 
+async def test_an_event_is_read_once_for_all_its_followers(gateway, monkeypatch):
+    read = []
+    parse = events.parse_event
+
+    def counting(type_name: str, payload: bytes) -> events.Event:
+        read.append(type_name)
+        return parse(type_name, payload)
+
+    monkeypatch.setattr(events, "parse_event", counting)
+    gateway.feed.stored = [activity(1, MINE, ME)]
+    first = await follow(gateway, "/api/v1/events", **{"Last-Event-ID": "0"})
+    assert await follow(gateway, "/api/v1/events", **{"Last-Event-ID": "0"}) == first
+    assert read == [events.SessionActivity.TYPE]
+
+
 async def test_addresses_of_actors_stay_inside(gateway):
     gateway.feed.stored = [activity(1, MINE, ME)]
     [(_, _, data)] = await follow(gateway, "/api/v1/events", **{"Last-Event-ID": "0"})

@@ -38,7 +38,8 @@ def create_app(state: State) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.gateway = state
-    for module in (account, catalog, clusters, sessions, events):
+    # Routes are tried one after the other; what is asked most comes first.
+    for module in (sessions, events, account, catalog, clusters):
         app.include_router(module.router, prefix=PREFIX)
     problems.install(app, max_body=state.settings.max_body_bytes)
     app.add_middleware(SecurityHeaders, apps_domain=state.settings.apps_domain)

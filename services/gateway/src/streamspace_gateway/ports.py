@@ -1,11 +1,18 @@
 """What the gateway's routes need from outside, as narrow protocols."""
 
+import json
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol, TypeVar
 
+from pydantic import ValidationError
+
+from streamspace_common.contracts import events
 from streamspace_common.contracts.base import Contract
 from streamspace_common.contracts.requests import Method
+from streamspace_common.contracts.subjects import EventSubject, SubjectError
+from streamspace_common.contracts.subjects import parse_event as parse_subject
 
 Request = TypeVar("Request", bound=Contract)
 Reply = TypeVar("Reply", bound=Contract)
@@ -34,12 +41,45 @@ class Services(Protocol):
 
 @dataclass(frozen=True)
 class FeedEvent:
-    """One stored event; `sequence` is its place in the EVENTS stream."""
+    """One stored event; `sequence` is its place in the EVENTS stream.
+
+    What is read from it is kept with it: all followers of the feed get the same object.
+    """
 
     sequence: int
     subject: str
     type: str
     payload: bytes
+
+    @cached_property
+    def about(self) -> EventSubject | None:
+        """Its subject taken apart; None when it is none of ours."""
+        try:
+            return parse_subject(self.subject)
+        except SubjectError:
+            return None
+
+    @cached_property
+    def owner(self) -> str | None:
+        """Whose session it is about; an agent's report names nobody."""
+        try:
+            content = json.loads(self.payload)
+        except ValueError:
+            return None
+        owner = content.get("ownerId") if isinstance(content, dict) else None
+        return owner if isinstance(owner, str) else None
+
+    @cached_property
+    def public_json(self) -> str:
+        """The event as a user sees it: without the address its actor came from."""
+        try:
+            parsed = events.parse_event(self.type, self.payload)
+        except (events.UnknownEventError, ValidationError):
+            return "{}"
+        if isinstance(parsed, events.CoreEvent):
+            actor = parsed.actor.model_copy(update={"address": None})
+            parsed = parsed.model_copy(update={"actor": actor})
+        return parsed.model_dump_json()
 
 
 class Feed(Protocol):

@@ -6,7 +6,7 @@ routes by itself; hashed assets may be cached for ever, the rest never.
 
 from pathlib import Path
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -48,15 +48,17 @@ class SecurityHeaders:
             "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; "
             f"frame-ancestors 'none'; form-action 'self' *.{apps_domain}:*"
         )
-        self._headers = {
-            "Content-Security-Policy": policy,
-            "X-Content-Type-Options": "nosniff",
-            # Not `no-referrer`: then the ticket's form would come from the origin `null`.
-            "Referrer-Policy": "strict-origin",
-            "X-Frame-Options": "DENY",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-        }
+        self._headers = Headers(
+            {
+                "Content-Security-Policy": policy,
+                "X-Content-Type-Options": "nosniff",
+                # Not `no-referrer`: then the ticket's form would come from the origin `null`.
+                "Referrer-Policy": "strict-origin",
+                "X-Frame-Options": "DENY",
+                "Cross-Origin-Opener-Policy": "same-origin",
+                "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+            }
+        ).raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,9 +67,10 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
+                headers = message.get("headers", ())
+                given = {name for name, _ in headers}
+                ours = (one for one in self._headers if one[0] not in given)
+                message["headers"] = [*headers, *ours]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

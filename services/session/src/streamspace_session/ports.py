@@ -20,7 +20,7 @@ from streamspace_common.contracts.events import (
     UserChanged,
 )
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, TemplateId, UserId
-from streamspace_common.contracts.sessions import Session, SessionState, ViewerRole
+from streamspace_common.contracts.sessions import SessionState, ViewerRole
 from streamspace_session.domain import Change, Message, Order, Tracked
 from streamspace_session.policy.placement import Candidate
 from streamspace_session.policy.presence import Heard
@@ -38,6 +38,14 @@ class ListQuery:
     cluster: ClusterId | None
     after: tuple[datetime, SessionId] | None
     limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A page of sessions, each written as JSON; `end` is where it ends if there are more."""
+
+    items: tuple[bytes, ...]
+    end: tuple[datetime, SessionId] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,6 @@ class Sessions(Protocol):
     async def lock_unplaced(self, limit: int) -> list[Tracked]:
         """Waiting for a cluster, the oldest first."""
         ...
-
-    async def page(self, query: ListQuery) -> list[Session]: ...
 
     async def insert(self, new: Sequence[Tracked]) -> None:
         """Keep new sessions with their first commands, and count what they hold."""
@@ -319,7 +325,7 @@ class IdTakenError(Exception):
 
 
 class Store(Protocol):
-    def reading(self) -> AbstractAsyncContextManager[Sessions]:
+    async def page(self, query: ListQuery) -> Listed:
         """Sessions to look at, without a transaction around it.
 
         Raises:

@@ -5,7 +5,7 @@ streams. Consuming a durable is `PullLoop` (consume.py); making streams and dura
 is `provision` (provision.py).
 """
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,15 +17,15 @@ from streamspace_common.bus.publishing import Stored
 from streamspace_common.bus.requests import Served
 from streamspace_common.bus.subscriptions import CoreHandler, Subscription
 from streamspace_common.bus.tail import StartAt, StreamMessage, tail
-from streamspace_common.contracts.base import Contract, Message
+from streamspace_common.contracts.base import Message
 from streamspace_common.contracts.events import Event
 from streamspace_common.contracts.ids import ClusterId, SessionId
 from streamspace_common.contracts.requests import ClusterMethod, Method, Reply, Request
 from streamspace_common.contracts.streams import COMMANDS
 from streamspace_common.contracts.subjects import command as command_subject
 
-Handlers = Mapping[Method[Any, Any], Callable[[Any], Awaitable[Contract]]]
-ClusterHandlers = Mapping[ClusterMethod[Any, Any], Callable[[Any], Awaitable[Contract]]]
+Handlers = Mapping[Method[Any, Any], requests.Handler]
+ClusterHandlers = Mapping[ClusterMethod[Any, Any], requests.Handler]
 
 
 class Bus:

@@ -35,7 +35,8 @@ from streamspace_common.contracts.problems import Code, FieldProblem, Problem, P
 log = structlog.get_logger(__name__)
 
 Reply = TypeVar("Reply", bound=Contract)
-Handler = Callable[[Any], Awaitable[Contract]]
+Handler = Callable[[Any], Awaitable[Contract | bytes]]
+"""Answers with the reply, or with its JSON where that is at hand."""
 
 # Interest in a subject travels asynchronously: a service that has just started may be
 # unknown for an instant. Seconds before each further try.
@@ -216,7 +217,8 @@ async def _outcome(request: Request, model: type[Contract], handler: Handler) ->
     except ValidationError as error:
         return _invalid(error)
     try:
-        return (await handler(asked)).to_json()
+        answer = await handler(asked)
+        return answer if isinstance(answer, bytes) else answer.to_json()
     except ProblemError as error:
         return error.problem
     except Exception:

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import asyncpg
 from sqlalchemy import event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
     AsyncEngine,
     async_sessionmaker,
     create_async_engine,
@@ -137,18 +137,20 @@ class Database:
                 listener()
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for one question: each statement is a transaction of its own.
+    async def reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """The driver's own connection: each statement is a transaction of its own.
 
-        It saves two of the three round trips of a transaction that only reads.
+        It saves two of the three round trips of a transaction that only reads, and what
+        SQLAlchemy adds to a statement, which is more than the driver takes for it.
 
         Raises:
             StoreUnavailableError: PostgreSQL is away or too busy.
         """
         try:
             async with self.engine.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                yield connection
+                pooled = await connection.get_raw_connection()
+                # One that is cut short needs no care: the driver cancels it before the next.
+                yield pooled.driver_connection
         except (OSError, TimeoutError) as error:
             raise _unreachable() from error
         except Exception as error:

@@ -8,20 +8,18 @@ user's do; clients simply resume.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
-from pydantic import ValidationError
 
 from streamspace_common.contracts import events
 from streamspace_common.contracts.identity import Principal
 from streamspace_common.contracts.ids import SessionIdText
 from streamspace_common.contracts.requests import ListSessions, SessionMethods, SessionRequest
-from streamspace_common.contracts.subjects import Aggregate, SubjectError, parse_event
+from streamspace_common.contracts.subjects import Aggregate
 from streamspace_gateway.deps import CurrentUser, State, StateDep
 from streamspace_gateway.ports import FeedEvent, FeedOverflowError
 from streamspace_gateway.routes.answers import problems
@@ -70,22 +68,20 @@ async def session_events(
 ) -> StreamingResponse:
     """One session's progress: `snapshot`, then `phase`, `state`, `failure`, `activity`."""
     position = state.feed.position
-    session = await state.services.call(
+    session = await state.services.call_unread(
         SessionMethods.GET, SessionRequest(principal=user, session_id=session_id)
     )
 
     def wanted(event: FeedEvent) -> bool:
         return (
-            event.subject.split(".")[2:4]
-            == [
-                Aggregate.SESSION,
-                session_id,
-            ]
-            and NAMES.get(event.type) in _ONE_SESSION
+            NAMES.get(event.type) in _ONE_SESSION
+            and event.about is not None
+            and event.about.aggregate is Aggregate.SESSION
+            and event.about.id == session_id
         )
 
     resume = _resume_point(last_event_id, position)
-    snapshot = None if resume is not None else session.model_dump_json()
+    snapshot = None if resume is not None else session.decode()
     return _stream(request, state, wanted, snapshot, resume if resume is not None else position)
 
 
@@ -106,10 +102,10 @@ async def all_events(
     resume = _resume_point(last_event_id, position)
     snapshot = None
     if resume is None:
-        page = await state.services.call(
+        page = await state.services.call_unread(
             SessionMethods.LIST, ListSessions(principal=user, everyone=everyone, limit=200)
         )
-        snapshot = page.model_dump_json()
+        snapshot = page.decode()
     return _stream(request, state, wanted, snapshot, resume if resume is not None else position)
 
 
@@ -118,18 +114,12 @@ def visible_to(user: Principal, *, everyone: bool) -> Callable[[FeedEvent], bool
     sees_all = everyone and user.sees_everything
 
     def wanted(event: FeedEvent) -> bool:
-        if event.type not in NAMES:
+        if event.type not in NAMES or event.about is None:
             return False
-        try:
-            subject = parse_event(event.subject)
-        except SubjectError:
-            return False
-        match subject.aggregate:
+        match event.about.aggregate:
             case Aggregate.SESSION:
                 # An agent's report names no owner; the control plane's events do.
-                return subject.origin == "core" and (
-                    sees_all or _owner(event.payload) == user.user_id
-                )
+                return event.about.origin == "core" and (sees_all or event.owner == user.user_id)
             case Aggregate.CLUSTER:
                 return user.sees_everything
             case Aggregate.CATALOG:
@@ -138,15 +128,6 @@ def visible_to(user: Principal, *, everyone: bool) -> Callable[[FeedEvent], bool
                 return False
 
     return wanted
-
-
-def _owner(payload: bytes) -> str | None:
-    try:
-        content = json.loads(payload)
-    except ValueError:
-        return None
-    owner = content.get("ownerId") if isinstance(content, dict) else None
-    return owner if isinstance(owner, str) else None
 
 
 def _resume_point(last_event_id: str | None, position: int) -> int | None:
@@ -188,7 +169,7 @@ async def _write(
                     if event is None:
                         yield ": still here\n\n"
                     else:
-                        yield frame(event.sequence, NAMES[event.type], public_payload(event))
+                        yield frame(event.sequence, NAMES[event.type], event.public_json)
     except TimeoutError:
         yield ": resume to go on\n\n"
     except FeedOverflowError:
@@ -198,16 +179,3 @@ async def _write(
 def frame(sequence: int, name: str, data: str) -> str:
     """One server-sent event; `data` is JSON without a line break."""
     return f"id: {sequence}\nevent: {name}\ndata: {data}\n\n"
-
-
-def public_payload(event: FeedEvent) -> str:
-    """An event as a user sees it: without the address its actor came from."""
-    try:
-        parsed = events.parse_event(event.type, event.payload)
-    except (events.UnknownEventError, ValidationError):
-        return "{}"
-    if isinstance(parsed, events.CoreEvent):
-        parsed = parsed.model_copy(
-            update={"actor": parsed.actor.model_copy(update={"address": None})}
-        )
-    return parsed.model_dump_json()

@@ -15,7 +15,6 @@ from streamspace_common.contracts.requests import (
     ListSessions,
     SessionAccepted,
     SessionCommands,
-    SessionPage,
     SessionRequest,
 )
 from streamspace_common.contracts.sessions import Session, SessionState
@@ -23,7 +22,7 @@ from streamspace_session import domain, metrics
 from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, Trigger
 from streamspace_session.handlers.access import lock_own, read_own
 from streamspace_session.handlers.effects import carry_out, with_fresh_ids
-from streamspace_session.ports import ListQuery, Store, Transaction
+from streamspace_session.ports import Listed, ListQuery, Store, Transaction
 
 _ADVICE = {
     SessionState.PENDING: "wait until it runs",
@@ -51,7 +50,8 @@ class Lifecycle:
             tracked = await read_own(tx, request.session_id, request.principal)
             return tracked.session
 
-    async def list(self, request: ListSessions) -> SessionPage:
+    async def list(self, request: ListSessions) -> bytes:
+        """The JSON of a `SessionPage`."""
         query = ListQuery(
             owner=_whose(request),
             states=request.states,
@@ -59,12 +59,9 @@ class Lifecycle:
             template=request.template_id,
             cluster=request.cluster_id,
             after=_position(request.cursor),
-            limit=request.limit + 1,
+            limit=request.limit,
         )
-        async with self._store.reading() as sessions:
-            found = await sessions.page(query)
-        page, more = found[: request.limit], len(found) > request.limit
-        return SessionPage(items=tuple(page), next_cursor=_cursor(page[-1]) if more else None)
+        return page_json(await self._store.page(query))
 
     async def delete(self, request: DeleteSession) -> SessionAccepted:
         async def check(tx: Transaction, tracked: Tracked) -> None:
@@ -180,8 +177,14 @@ def _after(moment: datetime, seconds: int | None) -> datetime | None:
     return None if seconds is None else moment + timedelta(seconds=seconds)
 
 
-def _cursor(last: Session) -> str:
-    text = f"{last.created_at.isoformat()} {last.id}"
+def page_json(page: Listed) -> bytes:
+    """A page as a `SessionPage` would write it; its sessions are written already."""
+    cursor = "null" if page.end is None else f'"{_cursor(*page.end)}"'
+    return b'{"items":[%b],"nextCursor":%b}' % (b",".join(page.items), cursor.encode())
+
+
+def _cursor(created_at: datetime, session: SessionId) -> str:
+    text = f"{created_at.isoformat()} {session}"
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

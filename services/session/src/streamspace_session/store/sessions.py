@@ -16,12 +16,12 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streamspace_common.contracts.ids import ClusterId, SessionId, UserId
-from streamspace_common.contracts.sessions import Session, SessionState
+from streamspace_common.contracts.sessions import SessionState
 from streamspace_session.domain import Change, Order, Tracked
 from streamspace_session.policy.quotas import Usage
-from streamspace_session.ports import Due, ListQuery
+from streamspace_session.ports import Due
 from streamspace_session.store import statements
-from streamspace_session.store.mapping import order, order_values, session_values, tracked, views
+from streamspace_session.store.mapping import order, order_values, session_values, tracked
 
 _ALL = 1_000_000
 """A limit that is none, for the statements that share their shape with limited ones."""
@@ -105,12 +105,6 @@ class SqlSessions:
 
     async def lock_unplaced(self, limit: int) -> list[Tracked]:
         return await self._lock(statements.LOCK_UNPLACED, {}, limit)
-
-    async def page(self, query: ListQuery) -> list[Session]:
-        conditions, parameters = _conditions(query)
-        statement = statements.listing(" AND ".join(conditions) or "true")
-        found = await self._connection.execute(statement, {**parameters, "most": query.limit})
-        return views(statements.SESSION_COLUMNS, found.all())
 
     async def insert(self, new: Sequence[Tracked]) -> None:
         if not new:
@@ -237,28 +231,3 @@ class SqlSessions:
         ]
         if moved:
             await self._connection.execute(statement, moved)
-
-
-def _conditions(query: ListQuery) -> tuple[list[str], dict[str, Any]]:
-    conditions: list[str] = []
-    parameters: dict[str, Any] = {}
-    wanted = {
-        "owner_id": query.owner,
-        "template_id": query.template,
-        "cluster_id": query.cluster,
-    }
-    for column, value in wanted.items():
-        if value is not None:
-            conditions.append(f"s.{column} = :{column}")
-            parameters[column] = value
-    if query.states:
-        conditions.append("s.state = ANY(CAST(:states AS text[]))")
-        parameters["states"] = [state.value for state in query.states]
-    elif not query.include_final:
-        conditions.append(f"s.state NOT IN {statements.FINAL}")
-    if query.after is not None:
-        conditions.append(
-            "(s.created_at, s.id) < (CAST(:after_time AS timestamptz), CAST(:after_id AS text))"
-        )
-        parameters["after_time"], parameters["after_id"] = query.after
-    return conditions, parameters

@@ -16,6 +16,7 @@ from streamspace_session.store.tables import CommandRow, SessionRow
 ORDER_PREFIX = "order_"
 SESSION_COLUMNS: tuple[str, ...] = tuple(SessionRow.model_fields)
 COMMAND_COLUMNS: tuple[str, ...] = tuple(CommandRow.model_fields)
+MARKED_COLUMNS: tuple[str, ...] = (*SESSION_COLUMNS, "xmin")
 FINAL = "('terminated', 'failed')"
 
 _JSON = frozenset({"resources", "phases", "actor"})
@@ -77,13 +78,21 @@ def reading(condition: str) -> TextClause:
 
 
 @cache
-def listing(condition: str) -> TextClause:
-    """Sessions that fulfil the condition, the newest first, without their commands."""
-    columns = ", ".join(f"s.{name}" for name in SESSION_COLUMNS)
-    return text(
-        f"SELECT {columns} FROM sessions s WHERE {condition} "
-        "ORDER BY s.created_at DESC, s.id DESC LIMIT :most"
+def marks(condition: str, most: str) -> str:
+    """Which sessions fulfil the condition, the newest first, and which write they stem from.
+
+    For the driver itself, as is `marked`: parameters are `$1` and so on.
+    """
+    return (
+        f"SELECT id, xmin, version, created_at FROM sessions WHERE {condition} "
+        f"ORDER BY created_at DESC, id DESC LIMIT {most}"
     )
+
+
+@cache
+def marked(condition: str) -> str:
+    """Sessions that fulfil the condition, with the writes they stem from."""
+    return f"SELECT {', '.join(MARKED_COLUMNS)} FROM sessions WHERE {condition}"
 
 
 GET = reading("WHERE s.id = :id")

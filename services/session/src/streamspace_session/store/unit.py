@@ -19,9 +19,10 @@ from streamspace_common.store import inbox
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import enqueue_all
 from streamspace_session.domain import Message
-from streamspace_session.ports import IdTakenError, Retention, Sessions, Transaction
+from streamspace_session.ports import IdTakenError, Listed, ListQuery, Retention, Transaction
 from streamspace_session.store.accounts import SqlAccounts
 from streamspace_session.store.clusters import SqlClusters
+from streamspace_session.store.pages import SqlPages
 from streamspace_session.store.requests import SqlRequests, SqlTickets
 from streamspace_session.store.sessions import SqlSessions
 from streamspace_session.store.templates import ManifestCache, SqlTemplates
@@ -111,11 +112,10 @@ class SqlStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cache = ManifestCache()
+        self._pages = SqlPages(database)
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Sessions]:
-        async with self._database.reading() as connection:
-            yield SqlSessions(connection, lambda _now: None)
+    async def page(self, query: ListQuery) -> Listed:
+        return await self._pages.page(query)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
