@@ -60,6 +60,10 @@ async def page(open_page) -> Page:
     return opened
 
 
+# How soon a page shows something is a matter for the benchmarks.
+expect.set_options(timeout=20_000)
+
+
 @dataclass
 class Person:
     """Somebody with an account, seen also by the API."""

@@ -56,7 +56,7 @@ class Process:
         return int(found[1]) if found else None
 
     async def ready(self) -> None:
-        await eventually(self.port, timeout=30, message="auth is ready")
+        await eventually(self.port, timeout=90, message="auth is ready")
 
     async def get(self, path: str) -> str:
         def fetch() -> str:

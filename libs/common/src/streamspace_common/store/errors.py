@@ -58,6 +58,9 @@ def _by_type(error: BaseException | None) -> StoreUnavailableError | None:
         return _away()
     if isinstance(error, ConnectionError):
         return _away()
+    if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
+        # The server has said goodbye on an idle connection and is about to close it.
+        return _away()
     cause = error.__cause__ if error is not None else None
     return _by_type(cause) if cause is not None else None
 
