@@ -109,8 +109,7 @@ class WebSocketLeg(WSListener, Leg):
     # Called by the framing.
 
     def on_payload(self, pieces: Pieces) -> None:
-        self.received += sum(map(len, pieces))
-        self._sink(pieces)
+        self._deliver(pieces, sum(map(len, pieces)))
 
     def on_control(self) -> None:
         self._heard += 1

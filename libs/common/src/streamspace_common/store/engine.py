@@ -16,17 +16,13 @@ import asyncpg
 from sqlalchemy import event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import (
-    AsyncEngine,
-    async_sessionmaker,
-    create_async_engine,
-)
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.asyncio import AsyncSession as PlainAsyncSession
 from sqlalchemy.orm import Session as PlainSession
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from streamspace_common.store.errors import StoreUnavailableError, translate
+from streamspace_common.store.errors import StoreUnavailableError, translate, unreachable
 
 COMMIT_HOOK: Final = "streamspace.after_commit"
 """Key in `session.info`: set by whoever wants `Database.on_commit` listeners called."""
@@ -152,7 +148,7 @@ class Database:
                 # One that is cut short needs no care: the driver cancels it before the next.
                 yield pooled.driver_connection
         except (OSError, TimeoutError) as error:
-            raise _unreachable() from error
+            raise unreachable() from error
         except Exception as error:
             if (ours := translate(error)) is not None:
                 raise ours from error
@@ -186,7 +182,7 @@ class Database:
         try:
             await session.connection()
         except (OSError, TimeoutError) as error:
-            raise _unreachable() from error
+            raise unreachable() from error
 
     @staticmethod
     async def _abandon(session: AsyncSession) -> None:
@@ -196,7 +192,3 @@ class Database:
             # The first error tells more than a rollback on a connection that is gone.
             if translate(error) is None:
                 raise
-
-
-def _unreachable() -> StoreUnavailableError:
-    return StoreUnavailableError("The database cannot be reached. Try again in a moment.")

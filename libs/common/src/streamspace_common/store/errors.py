@@ -31,7 +31,7 @@ def translate(error: BaseException) -> StoreUnavailableError | None:
         return StoreUnavailableError("The database is too busy. Try again in a moment.", 1)
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
-            return _away()
+            return unreachable()
         return _by_state(_sqlstate(error.orig)) or _by_type(error.orig)
     return _by_type(error)
 
@@ -45,7 +45,7 @@ def _by_state(state: str | None) -> StoreUnavailableError | None:
     if state is None:
         return None
     if state in _GONE or state.startswith("08"):
-        return _away()
+        return unreachable()
     if state in _BUSY:
         return StoreUnavailableError("The database is too busy. Try again in a moment.", 1)
     return None
@@ -55,15 +55,16 @@ def _by_type(error: BaseException | None) -> StoreUnavailableError | None:
     if isinstance(error, asyncpg.PostgresError):
         return _by_state(_sqlstate(error))
     if isinstance(error, asyncpg.InterfaceError) and "closed" in str(error):
-        return _away()
+        return unreachable()
     if isinstance(error, ConnectionError):
-        return _away()
+        return unreachable()
     if isinstance(error, asyncpg.InternalClientError) and "cannot switch to state" in str(error):
         # The server has said goodbye on an idle connection and is about to close it.
-        return _away()
+        return unreachable()
     cause = error.__cause__ if error is not None else None
     return _by_type(cause) if cause is not None else None
 
 
-def _away() -> StoreUnavailableError:
+def unreachable() -> StoreUnavailableError:
+    """Our error for a PostgreSQL that nobody can talk to."""
     return StoreUnavailableError("The database cannot be reached. Try again in a moment.")

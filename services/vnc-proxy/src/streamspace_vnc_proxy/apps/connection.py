@@ -198,7 +198,9 @@ class AppConnection:
         passed = list(request.headers)
         if request.method in _SAFE and not headers.wants_websocket(passed):
             return
-        origin, fetch_site = (_first(passed, name) for name in (b"origin", b"sec-fetch-site"))
+        origin, fetch_site = (
+            headers.first(passed, name) for name in (b"origin", b"sec-fetch-site")
+        )
         if not is_own_page(origin, fetch_site, host):
             raise _TurnedAway(pages.FOREIGN_PAGE)
 
@@ -274,8 +276,3 @@ class AppConnection:
             async with asyncio.timeout(_LINGER):
                 while await self._browser.read():
                     pass
-
-
-def _first(passed: headers.Headers, name: bytes) -> str | None:
-    found = headers.values(passed, name)
-    return found[0].decode("latin-1") if found else None

@@ -62,8 +62,7 @@ class Entrance:
                 "Please open this session from StreamSpace",
                 [(b"Allow", b"POST")],
             )
-        origins = headers.values(request.headers, b"origin")
-        origin = origins[0].decode("latin-1") if origins else None
+        origin = headers.first(request.headers, b"origin")
         if not self._domain.may_enter(origin, self._allowed_origins):
             log.warning("foreign origin", origin=origin)
             return Page(403, "Pages of this origin may not open sessions.")

@@ -19,8 +19,6 @@ from streamspace_vnc_proxy.apps.visits import Visit
 
 _NOT_FORWARDED = 100
 """`100 Continue` is the relay's own to say."""
-
-
 _LATE_UPLOAD = 1.0
 """Seconds the rest of a request may take after its answer."""
 

@@ -69,6 +69,12 @@ def values(headers: Iterable[Header], name: bytes) -> list[bytes]:
     return [value for key, value in headers if key.lower() == name]
 
 
+def first(headers: Iterable[Header], name: bytes) -> str | None:
+    """The first of a header's values; None where it is missing."""
+    found = values(headers, name)
+    return found[0].decode("latin-1") if found else None
+
+
 def words(headers: Iterable[Header], name: bytes) -> set[bytes]:
     """The comma-separated words of a header, in lower case."""
     return {
