@@ -5,6 +5,7 @@ No container engine is needed. That the secrets really open the servers is teste
 """
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,13 @@ def test_no_setting_of_this_machine_is_taken_over_but_those_the_file_tells_of() 
         "STREAMSPACE_ADMIN_PASSWORD",
         "STREAMSPACE_LOG_LEVEL",
     }
+
+
+def test_a_service_image_without_a_service_is_refused():
+    """In the shell that a build runs it with; what would build it fails at this very line."""
+    (line,) = re.findall(r"^RUN (ln -s .*SERVICE.*)$", DOCKERFILE, re.MULTILINE)
+    refused = subprocess.run(
+        ["/bin/sh", "-c", line], check=False, capture_output=True, text=True, env={}
+    )
+    assert refused.returncode != 0
+    assert "give --build-arg SERVICE=NAME" in refused.stderr

@@ -5,7 +5,7 @@ That their health checks pass is shown where they run: `test_compose_stack.py`.
 
 import pytest
 from tests.support import built_images
-from tests.support.engine import Engine, EngineError
+from tests.support.engine import Engine
 
 NAMES = sorted(built_images.names())
 SERVICES = {name: b["args"]["SERVICE"] for name, b in built_images.names().items() if "args" in b}
@@ -70,12 +70,3 @@ def test_only_the_gateway_holds_the_web_app(engine: Engine, built: None) -> None
     for image in NAMES:
         there = run(engine, image, "test -f /web/index.html && echo yes || echo no")
         assert there == ("yes" if SERVICES.get(image) == "gateway" else "no"), image
-
-
-def test_a_service_image_without_a_service_is_refused(engine: Engine, built: None) -> None:
-    with pytest.raises(EngineError, match="SERVICE"):
-        engine.docker(
-            "build", "--quiet", "--file", str(built_images.REPOSITORY / "deploy/docker/Dockerfile"),
-            "--target", "service", str(built_images.REPOSITORY),
-            environment={"DOCKER_BUILDKIT": "0"},
-        )  # fmt: skip

@@ -173,7 +173,7 @@ class Installation:
         """The first `count` events of a type; waits for them."""
         found: list[E] = []
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(60),
             aclosing(
                 self.gateway.tail(EVENTS.name, [f"evt.core.*.*.{of.KIND}"], start=StartAt.all())
             ) as messages,
