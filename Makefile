@@ -6,7 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 BOOTSTRAP := python3 libs/embedded/bootstrap.py
-PACKAGES := libs/common libs/embedded services/gateway services/auth services/session services/catalog-sync services/agent services/vnc-proxy
+PACKAGES := libs/common libs/embedded libs/cli services/gateway services/auth services/session services/catalog-sync services/agent services/vnc-proxy
 WORKERS ?= 2
 PORT ?= 8080
 STREAM_PORT ?= 8081
@@ -70,6 +70,11 @@ web-check: ## The web app: eslint, types, unit tests, generated client
 .PHONY: test
 test: setup ## Run every test that this machine can run
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(T)
+
+.PHONY: test-kubernetes
+test-kubernetes: setup ## Run the tests that need Kubernetes, on KUBECONFIG's cluster or on one of their own
+	@$(BIN)/python -m tests.kubernetes.onenode prepare
+	@$(BIN)/python -m pytest $(or $(T),tests/kubernetes)
 
 .PHONY: bench
 bench: ## Measure, with the peers in the same run

@@ -36,6 +36,7 @@ NODE = "Node.js 20.19, 22.12 or newer, with npm, is needed to build the web app"
 PACKAGES = (
     "libs/common",
     "libs/embedded",
+    "libs/cli",
     "services/gateway",
     "services/auth",
     "services/session",

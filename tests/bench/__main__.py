@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from tests.bench import footprint, jupyterhub, reads_and_writes, relay, starts
+from tests.bench import footprint, jupyterhub, on_kubernetes, reads_and_writes, relay, starts
 from tests.bench.load import Connections
 from tests.bench.report import Figure, machine, save, table
 from tests.support.stack import (
@@ -93,6 +93,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]]
     "api": ("API", bench_api),
     "relay": ("Relay, beside websockify and HAProxy", relay.measure),
     "idle": ("Idle footprint", bench_idle),
+    "kubernetes": ("Sessions on Kubernetes", on_kubernetes.measure),
 }
 
 

@@ -48,11 +48,7 @@ class Connections:
             *([] if body is None else ["Content-Type: application/json"]),
             *(f"{name}: {value}" for name, value in (headers or {}).items()),
         ]
-        reader, writer = (
-            self._idle.pop()
-            if self._idle
-            else await asyncio.open_connection(self._host, self._port)
-        )
+        reader, writer = await self._connection()
         writer.write("\r\n".join([*lines, "", ""]).encode() + payload)
         try:
             answer = await _read(reader)
@@ -61,6 +57,14 @@ class Connections:
             raise
         self._idle.append((reader, writer))
         return answer
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()  # The server closed it, as it was idle for too long.
+        return await asyncio.open_connection(self._host, self._port)
 
     @asynccontextmanager
     async def stream(self, path: str) -> AsyncIterator[asyncio.StreamReader]:

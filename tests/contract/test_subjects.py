@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from streamspace_common.contracts import subjects
 from streamspace_common.contracts.events import AGENT_EVENTS, CORE_EVENTS, AgentEvent, Event
 from streamspace_common.contracts.ids import ClusterId, SessionId
-from streamspace_common.contracts.permissions import SERVICES, agent
+from streamspace_common.contracts.permissions import OPERATORS, SERVICES, agent
 from streamspace_common.contracts.streams import SESSION_EVENTS, STREAMS, agent_durable
 from streamspace_common.contracts.subjects import Aggregate, SubjectError
 from streamspace_common.protogen.asyncapi import matches, publishers
@@ -156,7 +156,12 @@ def test_commands_of_one_cluster_reach_its_durable_only() -> None:
 
 
 def test_every_role_listens_on_an_inbox_of_its_own() -> None:
-    roles = [*SERVICES.values(), agent(ClusterId("lab")), agent(ClusterId("other"))]
+    roles = [
+        *SERVICES.values(),
+        *OPERATORS.values(),
+        agent(ClusterId("lab")),
+        agent(ClusterId("other")),
+    ]
     inboxes = [rights.inbox for rights in roles]
     assert len(set(inboxes)) == len(inboxes)
     for rights in roles:

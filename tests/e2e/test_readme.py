@@ -141,6 +141,7 @@ def commands(up: Stack, clone: Path, catalog: Path) -> Iterator[subprocess.Popen
             env=environment(
                 PASSWORD=ADMIN_PASSWORD,
                 CATALOG_URL=str(catalog),
+                XDG_CONFIG_HOME=str(clone.parent / "config"),
                 STREAMSPACE_AGENT_ON_EXIT="stop",  # nothing is left of a test that fails
             ),
             stdin=subprocess.DEVNULL,

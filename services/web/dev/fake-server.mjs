@@ -65,7 +65,7 @@ const cluster = (id, name, presence, rest = {}) => ({
 });
 const clusters = [
   cluster("local", "This machine", "online"),
-  cluster("berlin-1", "Berlin", "offline", { runtime: "kubernetes", agents: 0, lastSeenAt: before(900), waitingCommands: 2, oldestWaitingCommandAt: before(600) }),
+  cluster("berlin-1", "Berlin", "offline", { runtime: "kubernetes", agents: 0, lastSeenAt: before(900), waitingCommands: 2, oldestWaitingCommandAt: before(600), oldestWaitingSeconds: 600 }),
   cluster("paris", "Paris", "degraded", { reservedSessions: 19, trouble: "The disk for homes is 92% full." }),
 ];
 
@@ -73,6 +73,11 @@ let sequence = 100;
 const followers = new Set();
 const sessions = new Map();
 const commands = new Map();
+const histories = new Map();
+const letters = [
+  { id: "cmd-0a1b2c3d.1", clusterId: "paris", sessionId: "ada-desktop-00c0ffee", commandId: "cmd-0a1b2c3d", generation: 1, attempt: 1, action: "start_session", cause: "terminated", reason: "The disk for homes is full.", originStream: "COMMANDS", originSequence: 41, deliveries: 1, consumer: "agent-paris", headers: {}, state: "open", diedAt: before(1200), settledAt: null, settledBy: null, retriedAs: null },
+  { id: "COMMANDS-17", clusterId: "berlin-1", sessionId: "nobody-1", commandId: null, generation: null, attempt: null, action: null, cause: "max-deliveries", reason: "It was delivered 8 times and never acknowledged.", originStream: "COMMANDS", originSequence: 17, deliveries: 8, consumer: "agent-berlin-1", headers: {}, state: "open", diedAt: before(7200), settledAt: null, settledBy: null, retriedAs: null },
+];
 const tickets = new Map();
 const tokens = new Map();
 
@@ -85,7 +90,12 @@ function tell(name, session, data) {
 function change(session, changes) {
   const from = session.state;
   Object.assign(session, changes, { version: session.version + 1, updatedAt: now() });
+  if (session.state !== from) remember(session, from);
   tell("state", session, { id: hex(8), at: now(), sessionId: session.id, ownerId: session.owner.userId, fromState: from, toState: session.state, session });
+}
+function remember(session, from) {
+  const entry = { eventId: hex(8), type: from ? "session.state-changed.v1" : "session.created.v1", sessionId: session.id, at: now(), actor: from ? { id: `agent:${session.clusterId}/one` } : { id: session.owner.userId, name: session.owner.username }, cause: null, traceId: hex(16), fromState: from, toState: session.state, message: session.message };
+  histories.set(session.id, [...(histories.get(session.id) ?? []), entry]);
 }
 function command(session, action, who) {
   const made = { id: `cmd-${hex(4)}`, sessionId: session.id, generation: session.generation, action, state: "completed", attempt: 1, actor: { id: who.id, name: who.username, address: null }, error: null, createdAt: now(), acknowledgedAt: now(), completedAt: now(), deadline: now() };
@@ -101,6 +111,7 @@ function newSession(from, owner, rest = {}) {
     version: 1, ...rest,
   };
   sessions.set(session.id, session);
+  remember(session, null);
   return session;
 }
 function begin(session, state) {
@@ -145,6 +156,13 @@ function login({ username, password }) {
   return signIn(who, { "Set-Cookie": `streamspace_refresh=${who.username}; HttpOnly; SameSite=Strict; Path=/api/v1/auth; Max-Age=86400` });
 }
 
+function settle(letter, how, who) {
+  if (!letter) return notFound();
+  if (how === "retry" && !sessions.has(letter.sessionId)) return problem(409, "conflict", "Conflict", `There is no session ${letter.sessionId} whose command this could be. Discard it.`);
+  Object.assign(letter, { state: how === "retry" ? "retried" : "discarded", settledAt: now(), settledBy: { id: who.id, name: who.username } });
+  return how === "retry" ? ok({ letter, session: sessions.get(letter.sessionId), commandId: `cmd-${hex(4)}` }, 202) : ok(letter);
+}
+
 function ofSession(method, id, action, who, body) {
   const session = sessions.get(id);
   if (!session || (session.owner.userId !== who.id && who.role === "user")) return notFound();
@@ -157,6 +175,7 @@ function ofSession(method, id, action, who, body) {
   switch (action) {
     case undefined: return ok(session);
     case "commands": return ok({ items: commands.get(id) ?? [] });
+    case "history": return ok({ items: histories.get(id) ?? [], nextCursor: null });
     case "hibernate":
       change(session, { state: "hibernating", desired: "hibernated" });
       setTimeout(() => change(session, { state: "hibernated", reason: "user" }), 900);
@@ -234,6 +253,8 @@ function answer(method, path, query, body, headers) {
   if (name === "GET templates") return second ? ok(templates.find(({ id }) => id === second)) : listTemplates(query);
   if (name === "GET runtimes") return ok({ items: ["process"], live: ["process"] });
   if (name === "GET clusters") return ok({ items: clusters });
+  if (name === "GET dead-letters") return ok({ items: letters.filter(({ state }) => query.getAll("state").includes(state)), nextCursor: null });
+  if (name === "POST dead-letters") return settle(letters.find(({ id }) => id === second), third, who);
   if (name === "POST clusters") return ok({ clusterId: body.id, natsUrls: ["tls://nats.example.org:4222"], credentials: "-----BEGIN NATS USER JWT-----\n(secret)\n------END NATS USER JWT------", tunnelUrl: "wss://streams.example.org" }, 201);
   if (name === "GET catalogs") return third === "report" ? ok({ catalog: catalogs[0], files: second === "starter" ? files : [] }) : ok({ items: catalogs });
   if (name === "POST catalogs") {

@@ -24,6 +24,7 @@ const AdminLayout = lazy(() => import("./admin/admin-layout"));
 const UsersPage = lazy(() => import("./admin/users-page"));
 const ClustersPage = lazy(() => import("./admin/clusters-page"));
 const CatalogsPage = lazy(() => import("./admin/catalogs-page"));
+const OperationsPage = lazy(() => import("./admin/operations-page"));
 const EverySessionPage = lazy(() => import("./admin/sessions-page"));
 
 export const routes: RouteObject[] = [
@@ -59,6 +60,7 @@ export const routes: RouteObject[] = [
                       { path: "clusters", element: <ClustersPage /> },
                       { path: "catalogs", element: <CatalogsPage /> },
                       { path: "sessions", element: <EverySessionPage /> },
+                      { path: "operations", element: <OperationsPage /> },
                       {
                         element: <RequireRole role="admin" />,
                         children: [{ path: "users", element: <UsersPage /> }],

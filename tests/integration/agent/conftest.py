@@ -1,15 +1,15 @@
 """A real runtime of each kind, behind the few things a test does to a session from outside."""
 
-import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from tests.support import installation as installation_support
+from tests.support.installation import Installation, MakeSpec
 
 from streamspace_agent.ports import Runtime
 from streamspace_agent.runtimes.null import NullOptions, NullRuntime
@@ -17,19 +17,11 @@ from streamspace_agent.runtimes.process.paths import Layout
 from streamspace_agent.runtimes.process.processes import process_table
 from streamspace_agent.runtimes.process.runtime import ProcessRuntime
 from streamspace_agent.runtimes.process.starts import ProcessOptions
-from streamspace_common.contracts.catalog import (
-    Connection,
-    EnvVar,
-    Metadata,
-    ProcessSpec,
-    Protocol,
-    ResourceAmounts,
-    TemplateManifest,
-    TemplateSpec,
-)
 from streamspace_common.contracts.clusters import Capacity
-from streamspace_common.contracts.ids import SessionId, TemplateId, UserId
-from streamspace_common.contracts.sessions import Owner, SessionSpec
+from streamspace_common.contracts.ids import SessionId
+
+# Its asserts tell what they compared only if pytest rewrites them.
+pytest.register_assert_rewrite("tests.support.runtime_behaviour")
 
 CAPACITY = Capacity(max_sessions=10, cpu=2, memory=2**32)
 
@@ -42,72 +34,10 @@ def desktop_programs() -> None:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
 
-MakeSpec = Callable[..., SessionSpec]
-
-
 @pytest.fixture
 def make_spec() -> MakeSpec:
     """Specs of a terminal session; `command`, `panel`, `env` and the like may be given."""
-
-    def make(
-        session: str = "ada-terminal-00000001",
-        *,
-        command: tuple[str, ...] = ("xterm",),
-        panel: bool = False,
-        window_manager: bool = True,
-        persistent_home: bool = True,
-        http_port: int | None = None,
-        display: bool = True,
-        env: dict[str, str] | None = None,
-        template_env: dict[str, str] | None = None,
-    ) -> SessionSpec:
-        template = TemplateSpec(
-            display_name="Terminal",
-            connection=(
-                Connection(protocol=Protocol.VNC, port=5900)
-                if http_port is None
-                else Connection(protocol=Protocol.HTTP, port=http_port)
-            ),
-            process=ProcessSpec(
-                command=command, panel=panel, window_manager=window_manager, display=display
-            ),
-            env=tuple(EnvVar(name=k, value=v) for k, v in (template_env or {}).items()),
-        )
-        return SessionSpec(
-            session_id=SessionId(session),
-            owner=Owner(user_id=UserId(f"usr-{'0' * 32}"), username="ada"),
-            template_id=TemplateId("starter_terminal"),
-            template_digest="0" * 64,
-            template_manifest=TemplateManifest(metadata=Metadata(name="terminal"), spec=template),
-            resources=ResourceAmounts(),
-            persistent_home=persistent_home,
-            home="ada-00000000",
-            env=env or {},
-        )
-
-    return make
-
-
-@dataclass
-class Installation:
-    """One state directory, and the agents' runtimes that use it one after another."""
-
-    make: Callable[[], Runtime]
-    kill: Callable[[Runtime, SessionId], Awaitable[None]]
-    remains: Callable[[], list[str]]
-    runtime: Runtime
-    _all: list[Runtime] = field(default_factory=list)
-
-    async def another(self) -> Runtime:
-        """A second agent's runtime beside, or after, the first."""
-        runtime = self.make()
-        await runtime.open()
-        self._all.append(runtime)
-        return runtime
-
-    async def close(self) -> None:
-        for runtime in self._all:
-            await runtime.close(stop_sessions=False)
+    return installation_support.make_spec
 
 
 def _null(tmp_path: Path) -> Installation:
@@ -155,16 +85,8 @@ async def installation(
     if request.param == "process":
         request.getfixturevalue("desktop_programs")
     made = _null(tmp_path) if request.param == "null" else _process(tmp_path)
-    await made.runtime.open()
-    made._all.append(made.runtime)
+    await made.begin()
     try:
         yield made
     finally:
-        await _remove_everything(made)
-        await made.close()
-
-
-async def _remove_everything(made: Installation) -> None:
-    for observed in await made.runtime.inventory():
-        await made.runtime.ensure_absent(observed.session_id, 10**6, delete_home=False)
-    await asyncio.sleep(0)
+        await made.end()

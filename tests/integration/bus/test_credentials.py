@@ -12,13 +12,16 @@ import pytest_asyncio
 import structlog
 
 from streamspace_common.bus import (
+    Advisory,
     Bus,
     BusUnavailableError,
     Delivery,
     PermissionDeniedError,
     PullLoop,
+    Reject,
     StartAt,
     ensure_durable,
+    parse_advisory,
     provision,
 )
 from streamspace_common.bus.credentials import (
@@ -36,7 +39,13 @@ from streamspace_common.contracts.ids import ClusterId, SessionId, new_user_id
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.contracts.permissions import agent as agent_rights
 from streamspace_common.contracts.requests import AgentMethods, AuthMethods, Empty, KeySet
-from streamspace_common.contracts.streams import COMMANDS, EVENTS, SESSION_EVENTS, agent_durable
+from streamspace_common.contracts.streams import (
+    COMMANDS,
+    EVENTS,
+    SESSION_ADVISORIES,
+    SESSION_EVENTS,
+    agent_durable,
+)
 from streamspace_common.contracts.subjects import command, heartbeat
 from streamspace_common.testing.nats import NatsServer
 from streamspace_common.testing.waiting import eventually
@@ -365,3 +374,60 @@ async def test_a_stranger_is_not_let_in(secured: Secured) -> None:
         connecting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await connecting
+
+
+async def test_the_session_service_hears_of_what_an_agent_refuses(
+    secured: Secured, session: Bus
+) -> None:
+    agent = await secured.agent(LAB)
+
+    async def refuse(_delivery: Delivery) -> None:
+        raise Reject("not with me")
+
+    heard: list[Advisory | None] = []
+
+    async def listen(delivery: Delivery) -> None:
+        heard.append(parse_advisory(delivery.payload))
+
+    loops = [
+        PullLoop(agent, agent_durable(LAB), refuse, key=lambda d: d.subject, concurrency=1),
+        PullLoop(session, SESSION_ADVISORIES, listen, key=lambda d: d.subject, concurrency=1),
+    ]
+    running = [asyncio.create_task(loop.run()) for loop in loops]
+    stored = await session.publish(command(LAB, SESSION), b"{}", {})
+    await eventually(lambda: bool(heard), message="the advisory of the refusal")
+    for loop in loops:
+        await loop.drain(1)
+    await asyncio.gather(*running)
+    [said] = heard
+    assert said is not None
+    assert (said.stream, said.consumer, said.sequence) == ("COMMANDS", "agent-lab", stored.sequence)
+    assert (said.terminated, said.reason, said.deliveries) == (True, "not with me", 1)
+    held = await session.message_at("COMMANDS", stored.sequence)
+    assert held is not None
+    assert held.payload == b"{}"
+    lag = await session.consumer_lag(COMMANDS.name, "agent-lab")
+    assert lag.delivered == stored.sequence
+    # Settled for good: nothing is left to be heard of again.
+    assert (await session.consumer_lag("ADVISORIES", SESSION_ADVISORIES.name)).pending == 0
+
+
+async def test_a_projection_can_be_rebuilt_with_the_session_services_credentials(
+    session: Bus,
+) -> None:
+    for _ in range(3):
+        await session.publish("evt.core.session.s-1.created", b"x" * 200_000, {})
+    seen = []
+    async with aclosing(
+        session.tail("EVENTS", ["evt.core.session.*.*"], start=StartAt.all())
+    ) as messages:
+        async for message in messages:
+            seen.append(message.pending)
+            if message.pending == 0:
+                break
+    assert seen == [2, 1, 0]
+    assert await session.stream_bounds("EVENTS") == (1, 3)
+    first = await session.next_message("EVENTS", "evt.core.session.*.*", 1)
+    assert first is not None
+    assert first.sequence == 1
+    assert await session.next_message("EVENTS", "evt.core.user.*.*", 1) is None

@@ -5,7 +5,9 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 
+from streamspace_common.bus import Bus, provision
 from streamspace_common.contracts.events import UserSignedIn
 from streamspace_common.contracts.identity import Actor
 from streamspace_common.testing.waiting import eventually
@@ -52,6 +54,25 @@ async def collect(feed, after, count):
             if len(seen) == count:
                 return seen
     return seen
+
+
+async def test_the_feed_waits_until_the_session_service_has_made_the_stream(
+    nats_server, monkeypatch
+):
+    """Services of a deployment start in any order."""
+    monkeypatch.setattr(live, "_PAUSE", 0.01)
+    bus = await Bus.connect(nats_server.url, name="test")
+    feed = live.EventFeed(bus, memory=10)
+    with structlog.testing.capture_logs() as logs:
+        task = asyncio.create_task(feed.run())
+        await eventually(lambda: any("waiting" in line["event"] for line in logs))
+        assert not feed.ready
+        await provision(bus)
+        await eventually(lambda: feed.ready)
+    assert not task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await bus.close()
 
 
 async def test_followers_see_what_happens_in_order(bus):

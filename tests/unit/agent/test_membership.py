@@ -11,6 +11,7 @@ from streamspace_agent.domain import Observed
 from streamspace_agent.enrolment import read_enrolment
 from streamspace_agent.heartbeat import Identity, Pulse
 from streamspace_agent.main import make_runtime
+from streamspace_agent.ports import PassingFailure
 from streamspace_agent.runtimes.null import NullOptions, NullRuntime
 from streamspace_agent.settings import AgentSettings, offered_capacity
 from streamspace_common.contracts.base import Message
@@ -97,6 +98,26 @@ async def test_an_inventory_names_what_is_held_and_what_is_being_worked_on() -> 
     assert inventory.busy == ("s3",)
 
 
+class OutOfSight(Holding):
+    """A runtime whose engine is away."""
+
+    async def inventory(self) -> tuple[Observed, ...]:
+        raise PassingFailure("the engine does not answer")
+
+    async def trouble(self) -> str | None:
+        return "The engine does not answer."
+
+
+async def test_an_agent_whose_runtime_is_away_beats_on_and_reports_no_old_inventory() -> None:
+    heard = Heard()
+    made = pulse(heard, OutOfSight(RUNNING))
+    await made.beat()
+    await made.tell_inventory()
+    (beat,) = heard.of(Heartbeat)
+    assert beat.trouble == "The engine does not answer."
+    assert heard.of(Inventory) == []
+
+
 async def test_the_inventory_goes_out_after_each_connection_and_not_with_each_beat() -> None:
     heard = Heard()
     beating = asyncio.create_task(pulse(heard, Holding(RUNNING)).run())
@@ -141,9 +162,10 @@ def test_what_is_no_enrolment_is_one_clear_sentence(tmp_path: Path, content: str
         read_enrolment(tmp_path / "missing", tmp_path)
 
 
-def test_a_runtime_this_agent_does_not_have_is_one_clear_sentence(tmp_path: Path) -> None:
-    with pytest.raises(FatalError, match="no kubernetes runtime"):
-        make_runtime(AgentSettings(runtime=RuntimeKind.KUBERNETES, state_dir=tmp_path))
+@pytest.mark.parametrize("kind", [RuntimeKind.PROCESS, RuntimeKind.DOCKER, RuntimeKind.NULL])
+def test_an_agent_has_the_runtime_it_is_asked_for(tmp_path: Path, kind: RuntimeKind) -> None:
+    state = tmp_path / "state"
+    assert make_runtime(AgentSettings(runtime=kind, state_dir=state)).kind is kind
 
 
 def test_an_unsafe_state_directory_is_one_clear_sentence(tmp_path: Path) -> None:

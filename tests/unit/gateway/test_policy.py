@@ -31,6 +31,7 @@ SIGNED_IN = {
     ("post", "/api/v1/sessions/{session_id}/connect"),
     ("post", "/api/v1/sessions/{session_id}/keepalive"),
     ("get", "/api/v1/sessions/{session_id}/commands"),
+    ("get", "/api/v1/sessions/{session_id}/history"),
     ("get", "/api/v1/sessions/{session_id}/events"),
     ("get", "/api/v1/events"),
     ("get", "/api/v1/runtimes"),
@@ -42,6 +43,9 @@ OPERATORS = {
     ("get", "/api/v1/catalogs/{catalog_id}/report"),
     ("get", "/api/v1/clusters"),
     ("get", "/api/v1/clusters/{cluster_id}"),
+    ("get", "/api/v1/dead-letters"),
+    ("post", "/api/v1/dead-letters/{letter_id}/retry"),
+    ("post", "/api/v1/dead-letters/{letter_id}/discard"),
 }
 ADMINS = {
     ("get", "/api/v1/users"),
@@ -49,12 +53,14 @@ ADMINS = {
     ("get", "/api/v1/users/{user_id}"),
     ("patch", "/api/v1/users/{user_id}"),
     ("post", "/api/v1/clusters"),
+    ("post", "/api/v1/clusters/{cluster_id}/redrive"),
 }
 VALUES = {
     "template_id": "starter_desktop",
     "catalog_id": "starter",
     "session_id": "admin-desktop-0a1b2c3d",
     "cluster_id": "local",
+    "letter_id": "cmd-0a1b2c3d.1",
     "user_id": "usr-" + "0" * 32,
 }
 BODIES: dict[str, Any] = {

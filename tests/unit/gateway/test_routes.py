@@ -3,9 +3,16 @@
 from datetime import UTC, datetime
 
 import pytest
+import structlog
 
 from streamspace_common.contracts.catalog import Protocol, ResourceAmounts
-from streamspace_common.contracts.identity import Role, User
+from streamspace_common.contracts.dead_letters import (
+    DeadLetter,
+    DeadLetterCause,
+    DeadLetterId,
+    DeadLetterState,
+)
+from streamspace_common.contracts.identity import Principal, Role, User
 from streamspace_common.contracts.ids import (
     ClusterId,
     CommandId,
@@ -14,7 +21,14 @@ from streamspace_common.contracts.ids import (
     UserId,
 )
 from streamspace_common.contracts.problems import Code, ProblemError
-from streamspace_common.contracts.requests import SessionAccepted, Ticket, Tokens
+from streamspace_common.contracts.requests import (
+    DeadLetterPage,
+    ListDeadLetters,
+    RetryAccepted,
+    SessionAccepted,
+    Ticket,
+    Tokens,
+)
 from streamspace_common.contracts.sessions import (
     DesiredState,
     Owner,
@@ -22,6 +36,7 @@ from streamspace_common.contracts.sessions import (
     SessionState,
     ViewerRole,
 )
+from streamspace_gateway.asking import caused
 from streamspace_gateway.routes.sessions import connect_answer
 from streamspace_gateway.settings import GatewaySettings
 
@@ -251,3 +266,66 @@ def test_a_web_client_is_entered_at_its_own_origin():
     answer = connect_answer(ticket(Protocol.HTTP), "http://localhost:8080/", GatewaySettings())
     assert answer.url == f"http://{SESSION_ID}.localhost:8081/_streamspace/enter"
     assert "t0p" not in answer.url
+
+
+LETTER = DeadLetter(
+    id=DeadLetterId("cmd-0a1b2c3d.1"),
+    cluster_id=ClusterId("local"),
+    session_id=SESSION_ID,
+    cause=DeadLetterCause.TERMINATED,
+    reason="The disk is full.",
+    origin_stream="COMMANDS",
+    died_at=NOW,
+)
+
+
+async def test_a_session_is_shown_as_it_was_at_a_moment(gateway):
+    gateway.services.answers["session.at"] = SESSION
+    url = f"/api/v1/sessions/{SESSION_ID}"
+    answer = await gateway.client.get(
+        url, params={"at": "2026-01-02T04:04:05+01:00"}, headers=gateway.as_(Role.USER)
+    )
+    assert answer.status_code == 200
+    [(_, asked)] = gateway.services.asked
+    assert asked.at == NOW
+    for unclear in ("yesterday", "2026-01-02T03:04:05"):
+        answer = await gateway.client.get(
+            url, params={"at": unclear}, headers=gateway.as_(Role.USER)
+        )
+        assert answer.status_code == 422
+
+
+async def test_a_retried_letter_answers_202_and_where_its_session_is(gateway):
+    gateway.services.answers["session.retry_dead_letter"] = RetryAccepted(
+        letter=LETTER, session=SESSION, command_id=CommandId("cmd-0a1b2c3e")
+    )
+    answer = await gateway.client.post(
+        f"/api/v1/dead-letters/{LETTER.id}/retry", headers=gateway.as_(Role.OPERATOR)
+    )
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/api/v1/sessions/{SESSION_ID}"
+    assert answer.json()["commandId"] == "cmd-0a1b2c3e"
+    [(_, asked)] = gateway.services.asked
+    assert asked.letter_id == LETTER.id
+
+
+async def test_dead_letters_are_filtered_and_paged(gateway):
+    gateway.services.answers["session.list_dead_letters"] = DeadLetterPage(items=(LETTER,))
+    answer = await gateway.client.get(
+        "/api/v1/dead-letters",
+        params={"clusterId": "local", "state": ["open", "retried"], "limit": 5},
+        headers=gateway.as_(Role.OPERATOR),
+    )
+    assert answer.json()["items"][0]["reason"] == "The disk is full."
+    [(_, asked)] = gateway.services.asked
+    assert (asked.cluster_id, asked.limit) == ("local", 5)
+    assert asked.states == (DeadLetterState.OPEN, DeadLetterState.RETRIED)
+
+
+def test_what_is_asked_names_the_request_behind_it():
+    principal = Principal(user_id=USER.id, username="user", role=Role.USER)
+    request = ListDeadLetters(principal=principal)
+    assert caused(request).request_id is None
+    with structlog.contextvars.bound_contextvars(request_id="r-1"):
+        assert caused(request).request_id == "r-1"
+        assert caused(request.model_copy(update={"request_id": "r-0"})).request_id == "r-0"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
 
 from streamspace_common.runtime import logging
 
@@ -16,9 +15,7 @@ from streamspace_common.runtime import logging
 def logging_as_before() -> Iterator[None]:
     root = standard.getLogger()
     handlers, level = root.handlers, root.level
-    kept = structlog.get_config()
     yield
-    structlog.configure(**kept)
     root.handlers, root.level = handlers, level
 
 

@@ -25,6 +25,7 @@ from streamspace_common.contracts.events import (
     SessionFailed,
     SessionHibernated,
     SessionStarted,
+    SessionStateChanged,
     SessionStopped,
 )
 from streamspace_common.contracts.identity import Actor
@@ -33,10 +34,13 @@ from streamspace_common.contracts.sessions import (
     Phase,
     PhaseTiming,
     Reason,
+    Session,
+    SessionCommand,
     SessionState,
 )
 from streamspace_session import domain
 from streamspace_session.domain import Asked, IllegalTransitionError, Timing, Trigger
+from streamspace_session.domain.rebuilding import Projection, StoredEvent
 from streamspace_session.policy import deadlines
 
 TIMING = Timing()
@@ -49,7 +53,8 @@ class Life(RuleBasedStateMachine):
     @initialize(placed=st.booleans())
     def begin(self, placed):
         self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self.tracked, _ = domain.create(
+        self.projection, self.commands = Projection(), {}
+        self.tracked, created = domain.create(
             Asked(
                 owner=Owner(user_id=USER.id, username="u"),
                 template_id="c_d",
@@ -70,13 +75,23 @@ class Life(RuleBasedStateMachine):
             now=self.now,
             timing=TIMING,
         )
+        self.commands[self.tracked.order.id] = self.tracked.order
+        self.hear_of(created)
+
+    def hear_of(self, *events):
+        """As a reader of the stream hears of it, and nothing else."""
+        self.projection.fold(
+            StoredEvent(event.id, event.TYPE, event.about, event.at, None, event.to_json())
+            for event in events
+        )
 
     def take(self, change):
         before, after = change.before, change.after
         assert after.session.generation >= before.session.generation
         assert after.session.generation == after.order.generation
         assert after.session.version == before.session.version + (0 if change.is_empty else 1)
-        told = [(event.from_state, event.to_state) for event in change.events]
+        states = [event for event in change.events if isinstance(event, SessionStateChanged)]
+        told = [(event.from_state, event.to_state) for event in states]
         changed = before.state is not after.state
         assert told == ([(before.state, after.state)] if changed else [])
         if change.replaced is not None:
@@ -85,9 +100,17 @@ class Life(RuleBasedStateMachine):
             assert after.state is SessionState.TERMINATED
         if change.sends_command:
             domain.command_message(after, MANIFEST)
+        if change.replaced is not None:
+            self.commands[change.replaced.id] = change.replaced
+        self.commands[after.order.id] = after.order
+        self.hear_of(*change.events)
         self.tracked = after
 
-    @rule(ask=st.sampled_from([domain.hibernate, domain.wake, domain.delete]))
+    @rule()
+    def the_stream_has_delivered(self):
+        self.take(domain.delivered(self.tracked, now=self.now))
+
+    @rule(ask=st.sampled_from([domain.hibernate, domain.wake, domain.delete, domain.retry]))
     def user_asks(self, ask):
         try:
             self.take(ask(self.tracked, actor=USER, now=self.now, timing=TIMING))
@@ -173,6 +196,19 @@ class Life(RuleBasedStateMachine):
         if session.state is SessionState.FAILED:
             assert session.reason is not None
             assert session.message
+
+    @invariant()
+    def the_events_alone_tell_the_same(self):
+        session = self.tracked.session
+        told = Session.model_validate(self.projection.sessions[session.id])
+        # Told are its changes of state and command; phases and deadlines go on between.
+        silent = dict.fromkeys(("phases", "deadline", "updated_at", "version"))
+        assert told.model_copy(update=silent) == session.model_copy(update=silent)
+        commands = {
+            id_: SessionCommand.model_validate(command)
+            for id_, command in self.projection.commands.items()
+        }
+        assert commands == {id_: order.view() for id_, order in self.commands.items()}
 
     @invariant()
     def attempts_are_bounded(self):

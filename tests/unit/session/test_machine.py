@@ -51,6 +51,7 @@ EXPECTED = {
     "failed": {
         "stop-begun": "failed", "vanished": "failed", "failed": "failed",
         "stopped": "terminated", "delete": "terminating", "delete-unplaced": "terminated",
+        "retry": "pending",
     },
     "unknown": {
         "start-begun": "starting", "wake-begun": "waking", "hibernate-begun": "hibernating",

@@ -78,8 +78,23 @@ def test_silence_of_three_heartbeats_is_absence(sessions, heard):
         ([{"draining": True}, {"trouble": "disk full"}], Presence.DEGRADED),
     ],
 )
-def test_a_cluster_is_as_present_as_its_best_agent(heard, agents, expected):
-    assert presence([heard(str(n), **fields) for n, fields in enumerate(agents)]) is expected
+def test_a_cluster_is_as_present_as_its_best_agent(sessions, heard, agents, expected):
+    told = [heard(str(n), ago=1, **fields) for n, fields in enumerate(agents)]
+    assert presence(told, sessions.now, timedelta(seconds=8)) is expected
+
+
+@pytest.mark.parametrize(
+    ("ago", "expected"),
+    [(7.9, Presence.ONLINE), (8.0, Presence.DEGRADED), (12.9, Presence.DEGRADED)],
+)
+def test_a_late_heartbeat_degrades_its_cluster(sessions, heard, ago, expected):
+    told = [heard("a", ago=ago)]
+    assert presence(told, sessions.now, timedelta(seconds=8)) is expected
+
+
+def test_a_late_agent_that_drains_still_drains(sessions, heard):
+    told = [heard("a", ago=9, draining=True)]
+    assert presence(told, sessions.now, timedelta(seconds=8)) is Presence.DRAINING
 
 
 @pytest.fixture

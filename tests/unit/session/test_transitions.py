@@ -118,7 +118,9 @@ def test_a_new_attempt_keeps_id_and_generation(sessions):
     assert change.after.session.generation == tracked.session.generation
     assert change.after.session.deadline == sessions.later(minutes=10)
     assert change.sends_command
-    assert change.events == ()
+    assert [attempt.attempt for attempt in change.after.order.attempts] == [1, 2]
+    [told] = change.events
+    assert told.command.attempt == 2
 
 
 def test_a_restart_is_a_new_start(sessions):

@@ -6,13 +6,20 @@ again it changes no secret; it signs the services' bus credentials anew, so that
 rights are those of this version. `databases` creates a role and a database for each
 service that owns one. Both are one-shot containers of `docker-compose.yml`.
 
-Usage: python -m streamspace_embedded.containers secrets|databases [--help]
+`kubernetes` prints the same as Secrets for `kubectl apply -f -`, with certificates for
+NATS; what they are made from stays in the folder `--installation`.
+
+Usage: python -m streamspace_embedded.containers secrets|databases|kubernetes [--help]
 """
 
 import argparse
 import asyncio
+import json
+import os
 import secrets
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,6 +37,12 @@ NATS_PORT = 4222
 NATS_MONITORING_PORT = 8222
 NATS_STORE = Path("/data/nats/store")
 """JetStream's folder, by the path under which its container mounts it."""
+ADMIN_URL = "STREAMSPACE_ADMIN_URL"
+"""Variable with a PostgreSQL administrator's URL; an argument would show in the process list."""
+RENEWABLE = ("certificates", "credentials", "database-passwords", "cookie-key")
+"""What can be made anew without losing anything: all but the keys that seal stored data, and
+the trust that enrolled agents stand on."""
+_PAUSE = 1.0
 _DATABASE_OF = {"auth": "auth", "session": "session", "catalog-sync": "catalog"}
 
 Files = dict[str, dict[str, str]]
@@ -72,12 +85,11 @@ def write_secrets(installation: Path, into: Path, *, postgres: str) -> None:
     """Make what is missing, and give every holder its files."""
     layout = Layout(installation)
     layout.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    password = _postgres_password(layout)
-    if not password.exists():
-        trust.write_private(password, secrets.token_urlsafe(24) + "\n")
-    found = files(
-        trust.load(layout), postgres_password=password.read_text().strip(), postgres=postgres
-    )
+    password = superuser_password(layout)
+    known = trust.load(layout)
+    # For people, so they lie beside what they are made from, and in no container's folder.
+    trust.write_operators(layout, known)
+    found = files(known, postgres_password=password, postgres=postgres)
     for holder, contents in found.items():
         folder = into / holder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,47 +97,152 @@ def write_secrets(installation: Path, into: Path, *, postgres: str) -> None:
             trust.write_private(folder / name, content.rstrip("\n") + "\n")
 
 
-def create_databases(installation: Path, *, postgres: str) -> None:
-    """Roles and databases for the services, with the passwords that `secrets` made."""
-    layout = Layout(installation)
-    password = quote(_postgres_password(layout).read_text().strip(), safe="")
-    known = trust.load(layout)
-    asyncio.run(
-        databases.prepare(
-            f"postgresql://{SUPERUSER}:{password}@{postgres}/postgres", known.database_passwords
-        )
-    )
+def superuser_password(layout: Layout) -> str:
+    """PostgreSQL's own administrator's, made at the first call."""
+    path = layout.secrets / "postgres-password"
+    if not path.exists():
+        trust.write_private(path, secrets.token_urlsafe(24) + "\n")
+    return path.read_text().strip()
 
 
-def _postgres_password(layout: Layout) -> Path:
-    return layout.secrets / "postgres-password"
+def create_databases(
+    installation: Path,
+    *,
+    postgres: str,
+    passwords: Path | None = None,
+    admin_url: str | None = None,
+    patience: float = 0.0,
+) -> None:
+    """Roles and databases for the services, with the passwords that `secrets` made.
+
+    Args:
+        installation: the folder with all secrets.
+        postgres: host and port of the server.
+        passwords: a folder with only the passwords, one file for each role, in its place.
+        admin_url: whom to connect as, where it is not our own container's administrator.
+        patience: seconds to wait for the server.
+    """
+    if passwords is not None:
+        known = {name: (passwords / name).read_text().strip() for name in trust.DATABASES}
+        superuser = (passwords / SUPERUSER).read_text().strip()
+    else:
+        layout = Layout(installation)
+        known, superuser = trust.load(layout).database_passwords, superuser_password(layout)
+    url = admin_url or f"postgresql://{SUPERUSER}:{quote(superuser, safe='')}@{postgres}/postgres"
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            asyncio.run(databases.prepare(url, known))
+        except (OSError, asyncpg.CannotConnectNowError):
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def main() -> None:
+    arguments = _parser().parse_args()
+    try:
+        match arguments.command:
+            case "secrets":
+                write_secrets(arguments.installation, arguments.into, postgres=arguments.postgres)
+            case "databases":
+                create_databases(
+                    arguments.installation,
+                    postgres=arguments.postgres,
+                    passwords=arguments.passwords,
+                    admin_url=os.environ.get(ADMIN_URL),
+                    patience=arguments.wait,
+                )
+            case "kubernetes":
+                _print_manifests(arguments)
+    except (OSError, asyncpg.PostgresError) as error:
+        sys.exit(f"{arguments.command}: {error}")
+
+
+def _print_manifests(arguments: argparse.Namespace) -> None:
+    # It needs this module, and only this command needs it.
+    from streamspace_embedded import kubernetes
+
+    if sys.stdout.isatty():
+        sys.exit("kubernetes: what follows are secrets; pipe them into `kubectl apply -f -`.")
+    outside: str | None = arguments.external_postgres
+    authorities: Path | None = arguments.postgres_ca
+    found = kubernetes.manifests(
+        arguments.installation,
+        namespace=arguments.namespace,
+        postgres=kubernetes.Postgres(
+            outside or f"postgres.{arguments.namespace}.svc:5432",
+            outside=outside is not None,
+            authorities=authorities.read_text() if authorities else None,
+        ),
+        names=kubernetes.nats_names(arguments.namespace, arguments.nats_name),
+        now=datetime.now(UTC),
+        renew=arguments.renew,
+    )
+    print(json.dumps(found, indent=2))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m streamspace_embedded.containers",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=["secrets", "databases"])
-    parser.add_argument(
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
         "--installation",
         type=Path,
         default=Path("/installation"),
-        help="folder with all secrets; for these two commands alone (%(default)s)",
+        help="folder with all secrets; for these commands alone (%(default)s)",
     )
-    parser.add_argument(
+    composed = argparse.ArgumentParser(add_help=False)
+    composed.add_argument("--postgres", default="postgres:5432", help="host:port (%(default)s)")
+    composed.add_argument(
         "--into", type=Path, default=Path("/secrets"), help="the holders' folders (%(default)s)"
     )
-    parser.add_argument("--postgres", default="postgres:5432", help="host:port (%(default)s)")
-    arguments = parser.parse_args()
-    try:
-        if arguments.command == "secrets":
-            write_secrets(arguments.installation, arguments.into, postgres=arguments.postgres)
-        else:
-            create_databases(arguments.installation, postgres=arguments.postgres)
-    except (OSError, asyncpg.PostgresError) as error:
-        sys.exit(f"{arguments.command}: {error}")
+    commands.add_parser("secrets", parents=[shared, composed], help="files, for compose")
+    making = commands.add_parser("databases", parents=[shared, composed], help="roles, databases")
+    making.add_argument(
+        "--passwords",
+        type=Path,
+        help="folder with the passwords alone, a file for each role, instead of --installation",
+    )
+    making.add_argument(
+        "--wait", type=float, default=60.0, help="seconds for the server to come (%(default)s)"
+    )
+    making.epilog = f"{ADMIN_URL} says whom to connect as, where it is not our own administrator."
+    _kubernetes_arguments(commands.add_parser("kubernetes", parents=[shared], help="Secrets"))
+    return parser
+
+
+def _kubernetes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--namespace", default="streamspace", help="(%(default)s)")
+    parser.add_argument(
+        "--nats-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name more by which agents of other clusters reach NATS; once for each",
+    )
+    parser.add_argument(
+        "--external-postgres", metavar="HOST:PORT", help="not the one of deploy/k8s/postgres"
+    )
+    parser.add_argument(
+        "--postgres-ca",
+        type=Path,
+        metavar="FILE",
+        help="certificates (PEM) that vouch for it, where every system's do not",
+    )
+    parser.add_argument(
+        "--renew",
+        action="append",
+        default=[],
+        choices=RENEWABLE,
+        help="make these anew; docs/how-to/install-on-kubernetes.md says what has to follow",
+    )
 
 
 if __name__ == "__main__":

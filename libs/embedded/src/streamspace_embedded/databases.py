@@ -17,6 +17,9 @@ async def prepare(admin_url: str, passwords: dict[str, str]) -> None:
             verb = "ALTER" if role else "CREATE"
             password = await connection.fetchval("SELECT quote_literal($1::text)", passwords[name])
             await connection.execute(f'{verb} ROLE "{name}" LOGIN PASSWORD {password}')
+            # To give it a database. An administrator that is no superuser, as managed servers
+            # have them, may do so only as a member.
+            await connection.execute(f'GRANT "{name}" TO CURRENT_USER')
             database = await connection.fetchval(
                 "SELECT 1 FROM pg_database WHERE datname = $1", name
             )

@@ -46,6 +46,7 @@ class Launcher:
         self._host, self._port, self._stream_port = host, port, stream_port
         self._watcher = Watcher(lambda message: tell(f"  {message}"), self._write_state)
         self._expected = {"postgres", "nats", *wiring.NAMES}
+        self._health: dict[str, str] = {}
         self._began = time.monotonic()
 
     @property
@@ -111,12 +112,13 @@ class Launcher:
                 await self._watcher.wait_ready(name, _START_TIMEOUT)
 
     def _program(self, process: wiring.Process, addresses: wiring.Addresses) -> Program:
-        health = f"http://127.0.0.1:{addresses.health_ports[process.name]}/readyz"
+        health = f"http://127.0.0.1:{addresses.health_ports[process.name]}"
+        self._health[process.name] = health
         return Program(
             process.name,
             [str(Path(sys.executable).parent / process.command)],
             log=self._layout.log(process.name),
-            probe=http_probe(health),
+            probe=http_probe(f"{health}/readyz"),
             environment=process.environment,
         )
 
@@ -192,6 +194,7 @@ class Launcher:
             "url": self.url,
             "ready": ready,
             "processes": pids,
+            "health": self._health,
         }
         fresh = self._layout.state.with_suffix(".new")
         fresh.write_text(json.dumps(state, indent=2) + "\n")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamspace_common.bus import credentials
-from streamspace_common.contracts.permissions import SERVICES
+from streamspace_common.contracts.permissions import OPERATORS, SERVICES
 from streamspace_embedded.layout import Layout
 
 DATABASES = ("auth", "session", "catalog")
@@ -54,14 +54,31 @@ def load(layout: Layout) -> Secrets:
     )
 
 
+def renew(layout: Layout, *, passwords: bool = False, cookie_key: bool = False) -> None:
+    """Make secrets of these kinds anew, in an installation that has some."""
+    if not passwords and not cookie_key:
+        return
+    path = layout.secrets / "installation.json"
+    kept = json.loads(path.read_text())
+    if passwords:
+        kept["databasePasswords"] = _passwords()
+    if cookie_key:
+        kept["cookieKey"] = _key()
+    write_private(path, json.dumps(kept, indent=2) + "\n")
+
+
 def _new() -> dict[str, object]:
     return {
         "trust": credentials.Trust.new().model_dump(by_alias=True),
-        "databasePasswords": {name: secrets.token_urlsafe(24) for name in DATABASES},
+        "databasePasswords": _passwords(),
         "authKey": _key(),
         "catalogKey": _key(),
         "cookieKey": _key(),
     }
+
+
+def _passwords() -> dict[str, str]:
+    return {name: secrets.token_urlsafe(24) for name in DATABASES}
 
 
 def _key() -> str:
@@ -76,6 +93,7 @@ def write_credentials(layout: Layout, known: Secrets, *, nats_port: int) -> Path
     for service in SERVICES:
         text = credentials.service_credentials(known.trust.services, service)
         write_private(layout.credentials(service), text)
+    write_operators(layout, known)
     write_private(layout.secrets / "agents.seed", known.trust.agents.signing_seed + "\n")
     config = layout.nats / "nats.conf"
     write_private(
@@ -83,3 +101,10 @@ def write_credentials(layout: Layout, known: Secrets, *, nats_port: int) -> Path
         credentials.server_config(known.trust, port=nats_port, store_dir=layout.nats / "store"),
     )
     return config
+
+
+def write_operators(layout: Layout, known: Secrets) -> None:
+    """Write the credentials that people's command lines look at streams with."""
+    for role in OPERATORS:
+        text = credentials.operator_credentials(known.trust.services, role)
+        write_private(layout.credentials(role), text)

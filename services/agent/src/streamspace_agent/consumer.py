@@ -1,5 +1,6 @@
 """The cluster's durable consumer, and what an outcome means to it."""
 
+from streamspace_agent import metrics
 from streamspace_agent.handlers import CommandHandler, Done, Refuse, TryAgain
 from streamspace_common.bus import Bus
 from streamspace_common.bus.consume import Delivery, PullLoop, Reject, Retry, RetryPolicy
@@ -18,6 +19,8 @@ def command_loop(
     """Feeds the handler with the cluster's commands, serially per session."""
 
     async def handle(delivery: Delivery) -> None:
+        if delivery.deliveries > 1:
+            metrics.REDELIVERIES.inc()
         match await handler.handle(delivery.payload, last_try=delivery.last_try):
             case Done():
                 return

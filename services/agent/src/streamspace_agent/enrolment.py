@@ -19,10 +19,12 @@ class Membership:
     nats_url: str
     credentials: Path | None
     tunnel_url: str | None
+    ca_file: Path | None = None
+    """Certificates trusted for both addresses, besides the system's own."""
 
 
 def read_enrolment(path: Path, state_dir: Path) -> Membership:
-    """Take up an enrolment; its credentials go to a private file of ours.
+    """Take up an enrolment; its credentials and certificates go to private files of ours.
 
     Raises:
         FatalError: it cannot be read, or is not an enrolment.
@@ -40,8 +42,16 @@ def read_enrolment(path: Path, state_dir: Path) -> Membership:
     if enrolment.credentials:
         credentials = state_dir / "nats.creds"
         _write_private(credentials, enrolment.credentials)
+    ca_file = None
+    if enrolment.certificate_authorities:
+        ca_file = state_dir / "ca.crt"
+        _write_private(ca_file, enrolment.certificate_authorities)
     return Membership(
-        enrolment.cluster_id, ",".join(enrolment.nats_urls), credentials, enrolment.tunnel_url
+        enrolment.cluster_id,
+        ",".join(enrolment.nats_urls),
+        credentials,
+        enrolment.tunnel_url,
+        ca_file,
     )
 
 

@@ -40,6 +40,7 @@ from streamspace_common.contracts.ids import SessionId
 from streamspace_common.contracts.sessions import Phase, PhaseTiming, Reason
 from streamspace_common.runtime.clock import Clock
 from streamspace_common.runtime.logging import bind, get_logger
+from streamspace_common.runtime.tracing import current_traceparent, past_span, span
 
 log = get_logger(__name__)
 
@@ -160,7 +161,13 @@ class CommandHandler:
             work = _Work(command, self._events, self._clock.monotonic())
             self._working[command.session_id] = work
             try:
-                return await self._settle(work, last_try=last_try)
+                with span(
+                    f"carry out {command.action}",
+                    session_id=command.session_id,
+                    command_id=command.command_id,
+                    generation=command.generation,
+                ):
+                    return await self._settle(work, last_try=last_try)
             finally:
                 del self._working[command.session_id]
 
@@ -199,7 +206,7 @@ class CommandHandler:
         except asyncio.CancelledError:
             await work.abandon()
             raise
-        metrics.COMMANDS.labels(action=work.command.action, result=result).inc()
+        metrics.COMMANDS.labels(type=work.command.action, result=result).inc()
         log.info(
             "command settled",
             action=work.command.action,
@@ -259,8 +266,12 @@ class CommandHandler:
         command = work.command
         assert isinstance(command, StartSession | WakeSession)  # noqa: S101 - reconcile's promise
 
+        above = current_traceparent()
+
         def reached(phase: Phase) -> None:
             elapsed = self._clock.monotonic() - work.began
+            since = work.phases[-1].elapsed_ms / 1000 if work.phases else 0.0
+            past_span(f"phase {phase}", max(elapsed - since, 0), parent=above)
             timing = PhaseTiming(phase=phase, elapsed_ms=round(elapsed * 1000, 1))
             work.phases.append(timing)
             metrics.PHASES.labels(phase=phase).observe(elapsed)

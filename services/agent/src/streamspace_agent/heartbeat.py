@@ -7,14 +7,20 @@ may be wrong.
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from streamspace_agent.ports import Runtime
+from streamspace_agent import metrics
+from streamspace_agent.domain import Observed
+from streamspace_agent.ports import Runtime, RuntimeFailure
 from streamspace_common.contracts.base import Message
 from streamspace_common.contracts.clusters import Heartbeat, Inventory, ResourceState
 from streamspace_common.contracts.ids import ClusterId, SessionId
 from streamspace_common.runtime.clock import Clock
+from streamspace_common.runtime.logging import get_logger
+
+log = get_logger(__name__)
 
 _USING_CAPACITY = {ResourceState.STARTING, ResourceState.RUNNING}
 
@@ -62,6 +68,7 @@ class Pulse:
         self._interval = interval
         self._inventory_interval = inventory_interval
         self._draining = False
+        self._held: tuple[Observed, ...] = ()
 
     async def run(self) -> None:
         """Beat; for ever."""
@@ -83,7 +90,12 @@ class Pulse:
         await self.beat()
 
     async def beat(self) -> None:
-        held = await self._runtime.inventory()
+        # A runtime that cannot look is in trouble, and the beat says so.
+        with suppress(RuntimeFailure):
+            self._held = await self._runtime.inventory()
+        held = self._held
+        busy = len(self._busy())
+        metrics.show(held, busy)
         identity = self._identity
         await self._announcer.announce(
             Heartbeat(
@@ -94,7 +106,7 @@ class Pulse:
                 sent_at=self._clock.now(),
                 capacity=await self._runtime.capacity(),
                 running_sessions=sum(each.state in _USING_CAPACITY for each in held),
-                busy_commands=len(self._busy()),
+                busy_commands=busy,
                 draining=self._draining,
                 labels=identity.labels,
                 architecture=identity.architecture,
@@ -105,7 +117,12 @@ class Pulse:
     async def tell_inventory(self) -> None:
         # Asked before looking: what a command begins meanwhile must not seem missing.
         busy = self._busy()
-        held = await self._runtime.inventory()
+        try:
+            held = await self._runtime.inventory()
+        except RuntimeFailure as failure:
+            # What was there before may be gone: no report is better than an old one.
+            log.warning("no inventory", reason=str(failure))
+            return
         reports = (observed.report() for observed in held)
         await self._announcer.announce(
             Inventory(

@@ -24,14 +24,14 @@ from streamspace_agent.runtimes.null import NullOptions, NullRuntime
 from streamspace_agent.runtimes.process.paths import Layout, UnsafeDirectoryError
 from streamspace_agent.runtimes.process.runtime import ProcessRuntime
 from streamspace_agent.runtimes.process.starts import ProcessOptions
-from streamspace_agent.settings import AgentSettings, offered_capacity
-from streamspace_agent.tunnels import Tunnels
+from streamspace_agent.settings import AgentSettings, kubernetes_options, offered_capacity
+from streamspace_agent.tunnels import Tunnels, dialling
 from streamspace_common.bus import Bus, RetryPolicy
 from streamspace_common.contracts import permissions
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.ids import slug
 from streamspace_common.contracts.requests import AgentMethods
-from streamspace_common.runtime import logging
+from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.clock import SystemClock
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import FatalError, Supervisor, run_service
@@ -48,6 +48,7 @@ def main() -> None:
     """Entry point of `streamspace-agent`."""
     settings = load(AgentSettings)
     logging.configure(_SERVICE, settings.log_level, settings.log_format)
+    tracing.configure(_SERVICE, settings.otlp_endpoint, settings.otlp_sample_ratio)
     run_service(lambda: run(settings))
 
 
@@ -63,6 +64,7 @@ async def run(settings: AgentSettings) -> None:
             membership.nats_url,
             name=f"agent/{membership.cluster}/{instance}",
             credentials=membership.credentials,
+            ca_file=membership.ca_file,
             inbox=permissions.agent(membership.cluster).inbox,
             on_closed=lambda: supervisor.fail("The bus refused this agent for good."),
         )
@@ -102,7 +104,7 @@ async def _assemble(
         interval=settings.heartbeat_interval,
         inventory_interval=settings.inventory_interval,
     )
-    tunnels = Tunnels(runtime, instance, membership.tunnel_url, clock)
+    tunnels = Tunnels(runtime, instance, membership.tunnel_url, clock, dialling(membership.ca_file))
     served = await bus.serve_cluster(cluster, {AgentMethods.OPEN_TUNNEL: tunnels.open_tunnel})
     health = Health()
     health.add("bus", lambda: bus.connected)
@@ -135,18 +137,17 @@ def make_runtime(settings: AgentSettings) -> Runtime:
     """The runtime the settings ask for.
 
     Raises:
-        FatalError: it is not part of this version, or cannot be set up here.
+        FatalError: it cannot be set up here.
     """
     match settings.runtime:
         case RuntimeKind.PROCESS:
             return _process_runtime(settings)
+        case RuntimeKind.KUBERNETES:
+            return _kubernetes_runtime(settings)
+        case RuntimeKind.DOCKER:
+            return _docker_runtime(settings)
         case RuntimeKind.NULL:
             return _null_runtime(settings)
-        case other:
-            raise FatalError(
-                f"This agent has no {other} runtime; set STREAMSPACE_AGENT_RUNTIME to "
-                f"{RuntimeKind.PROCESS} or {RuntimeKind.NULL}."
-            )
 
 
 def _process_runtime(settings: AgentSettings) -> Runtime:
@@ -164,6 +165,34 @@ def _process_runtime(settings: AgentSettings) -> Runtime:
             window_patience=settings.window_patience,
             min_free_space=settings.min_free_space,
         ),
+    )
+
+
+def _kubernetes_runtime(settings: AgentSettings) -> Runtime:
+    # Here, since the client library costs memory and time that other runtimes need not pay.
+    from streamspace_agent.runtimes.kubernetes.runtime import KubernetesRuntime
+
+    return KubernetesRuntime(kubernetes_options(settings))
+
+
+def _docker_runtime(settings: AgentSettings) -> Runtime:
+    # Here for the same reason.
+    from streamspace_agent.runtimes.docker.manifests import ContainerOptions
+    from streamspace_agent.runtimes.docker.runtime import DockerOptions, DockerRuntime
+
+    return DockerRuntime(
+        DockerOptions(
+            offer=lambda info: offered_capacity(settings, cpus=info.cpus, memory_bytes=info.memory),
+            host=settings.docker_host,
+            containers=ContainerOptions(
+                prefix=settings.docker_prefix,
+                group=settings.docker_user,
+                shm_size=settings.docker_shm_size,
+                processes=settings.docker_processes,
+                grace=settings.docker_stop_grace,
+            ),
+            start_timeout=settings.docker_start_timeout,
+        )
     )
 
 
@@ -186,7 +215,11 @@ def _membership(settings: AgentSettings) -> Membership:
     if settings.enrolment_file is not None:
         return read_enrolment(settings.enrolment_file, settings.state_dir)
     return Membership(
-        settings.cluster_id, settings.nats_url, settings.nats_credentials, settings.tunnel_url
+        settings.cluster_id,
+        settings.nats_url,
+        settings.nats_credentials,
+        settings.tunnel_url,
+        settings.nats_ca_file,
     )
 
 

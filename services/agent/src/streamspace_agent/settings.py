@@ -2,11 +2,20 @@
 
 import os
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from streamspace_agent.runtimes.kubernetes.options import (
+    PRIVATE_NETWORKS,
+    Access,
+    Egress,
+    KubernetesOptions,
+    OnDrift,
+    PodOptions,
+    Tunnel,
+)
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import Capacity
 from streamspace_common.contracts.ids import ClusterId, ClusterIdText
@@ -120,6 +129,160 @@ class AgentSettings(ServiceSettings):
         default=64 * _MIB, ge=0, description="Bytes that must be free to start a session."
     )
 
+    namespace: str = Field(
+        default="streamspace-sessions",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="kubernetes: where sessions are. A cluster's agents have one of their own.",
+    )
+    agent_namespace: str = Field(
+        default="streamspace-agent",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
+        description="kubernetes: where the agents' pods are, the only ones that sessions listen "
+        "to. They are known by the label `app.kubernetes.io/name=agent`.",
+    )
+    kubeconfig: Path | None = Field(
+        default=None,
+        description="kubernetes: how to reach the cluster. By default the pod's own service "
+        "account, and outside of a cluster the file that kubectl uses.",
+    )
+    kubeconfig_context: str | None = Field(
+        default=None, description="kubernetes: the context to use, if not the file's current one."
+    )
+    tunnel: Literal["auto", "pod", "port-forward"] = Field(
+        default="auto",
+        description="kubernetes: how streams get to a session: straight to its pod, or through "
+        "the API server. `auto` goes straight where the agent runs as a pod.",
+    )
+    on_drift: Literal["repair", "report"] = Field(
+        default="repair",
+        description="kubernetes: what becomes of a session whose pod or Deployment somebody else "
+        "removed or changed: `repair` brings it back, `report` fails it.",
+    )
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = Field(
+        default="IfNotPresent", description="kubernetes: when session images are pulled."
+    )
+    image_pull_secrets: tuple[str, ...] = Field(
+        default=(),
+        description="kubernetes: secrets with registries' credentials, as a JSON list of names.",
+    )
+    storage_class: str | None = Field(
+        default=None, description="kubernetes: of homes; by default the cluster's own default."
+    )
+    home_size: str = Field(
+        default="10Gi",
+        pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)?$",
+        description="kubernetes: how much a new home can hold.",
+    )
+    home_access_mode: Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"] = Field(
+        default="ReadWriteOnce",
+        description="kubernetes: `ReadWriteMany` lets a user's sessions share the home from "
+        "different nodes, where the storage class can do that.",
+    )
+    shm_size: str = Field(
+        default="512Mi",
+        pattern=r"^[1-9][0-9]*(Ki|Mi|Gi|Ti)?$",
+        description="kubernetes: /dev/shm of sessions whose template does not say; browsers "
+        "crash without some.",
+    )
+    pod_grace: int = Field(
+        default=10,
+        ge=1,
+        description="kubernetes: seconds a session gets to end before it is killed.",
+    )
+    cpu_request_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="kubernetes: share of a session's CPU that is reserved on its node. The "
+        "control plane promises CPU four times over by default.",
+    )
+    memory_request_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="kubernetes: as for CPU; memory is promised twice over by default.",
+    )
+    session_egress: Literal["internet", "all", "none"] = Field(
+        default="internet",
+        description="kubernetes: where sessions may connect to. `internet` leaves out the "
+        "networks of `session_egress_denied`.",
+    )
+    session_egress_denied: tuple[str, ...] = Field(
+        default=PRIVATE_NETWORKS,
+        description="kubernetes: networks out of sessions' reach, the cluster's own among them.",
+    )
+    node_selector: dict[str, str] = Field(
+        default_factory=dict,
+        description="kubernetes: labels of the nodes that sessions run on, as a JSON object.",
+    )
+    tolerations: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description="kubernetes: taints that sessions put up with, as a JSON list.",
+    )
+    runtime_class: str | None = Field(
+        default=None, description="kubernetes: for instance `gvisor`, where nodes have it."
+    )
+    start_patience: float = Field(
+        default=240.0,
+        gt=0,
+        description="kubernetes: seconds between two steps of a start: for room, the image, the "
+        "session itself. Then it fails with the reason.",
+    )
+    pull_patience: float = Field(
+        default=20.0,
+        ge=0,
+        description="kubernetes: seconds a registry may be out of reach before a start fails. "
+        "One that says that there is no such image is believed at once.",
+    )
+    api_patience: float = Field(
+        default=60.0,
+        ge=0,
+        description="kubernetes: seconds a request is repeated while the API server is away.",
+    )
+    api_qps: float = Field(
+        default=100.0, gt=0, description="kubernetes: requests a second in the long run."
+    )
+    api_burst: int = Field(
+        default=500,
+        ge=1,
+        description="kubernetes: requests at once; a start makes about ten.",
+    )
+
+    docker_host: str | None = Field(
+        default=None,
+        pattern=r"^(unix|tcp|http|https)://\S+$",
+        description="The container engine's address. By default $DOCKER_HOST, or else the default "
+        "socket. Streams go to the containers' own addresses, so this machine has to reach them.",
+    )
+    docker_prefix: str = Field(
+        default="streamspace",
+        pattern=r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$",
+        description="Begins the name of every container, volume and network. Agents of one "
+        "cluster share it; those of two clusters on one engine must not.",
+    )
+    docker_start_timeout: float = Field(
+        default=180.0,
+        gt=0,
+        description="Seconds a container may take until its session answers, once its image is "
+        "here. The first start of a big image is slow.",
+    )
+    docker_stop_grace: int = Field(
+        default=5, ge=0, description="Seconds a container's programs get to end."
+    )
+    docker_shm_size: str = Field(
+        default="512Mi",
+        pattern=r"^[1-9][0-9]*(Ki|Mi|Gi)?$",
+        description="Shared memory of a session whose template does not say; browsers need it.",
+    )
+    docker_processes: int = Field(
+        default=4096, ge=16, description="Processes and threads a session may have."
+    )
+    docker_user: int = Field(
+        default=1000,
+        ge=0,
+        description="User and group (PUID, PGID) of images that let one choose.",
+    )
+
     null_ledger: Path | None = Field(
         default=None, description="The null runtime's file; by default in the state directory."
     )
@@ -140,16 +303,62 @@ class AgentSettings(ServiceSettings):
     null_seed: int | None = Field(default=None, description="Makes the above repeatable.")
 
 
-def offered_capacity(settings: AgentSettings) -> Capacity:
-    """What the settings offer, and where they are silent what this machine can hold."""
-    cpu = settings.cpu or float(len(os.sched_getaffinity(0)))
+def offered_capacity(
+    settings: AgentSettings, *, cpus: float | None = None, memory_bytes: int | None = None
+) -> Capacity:
+    """What the settings offer, and where they are silent what the sessions' machine can hold.
+
+    Args:
+        settings: may name cores, memory and sessions.
+        cpus: the cores of that machine; None if it is this one.
+        memory_bytes: its memory; None if it is this one.
+    """
+    cpu = settings.cpu or cpus or float(len(os.sched_getaffinity(0)))
     if settings.memory is not None:
         memory = _bytes(settings.memory)
     else:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = memory_bytes or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     bearable = max(1, min(int(cpu * _DESKTOPS_PER_CPU), memory // _MEMORY_PER_DESKTOP))
     sessions = bearable if settings.max_sessions is None else settings.max_sessions
     return Capacity(max_sessions=sessions, cpu=cpu, memory=memory)
+
+
+def kubernetes_options(settings: AgentSettings) -> KubernetesOptions:
+    """What the settings say about sessions on Kubernetes."""
+    return KubernetesOptions(
+        access=Access(
+            kubeconfig=settings.kubeconfig,
+            context=settings.kubeconfig_context,
+            qps=settings.api_qps,
+            burst=settings.api_burst,
+            patience=settings.api_patience,
+        ),
+        pods=PodOptions(
+            namespace=settings.namespace,
+            agent_namespace=settings.agent_namespace,
+            image_pull_policy=settings.image_pull_policy,
+            image_pull_secrets=settings.image_pull_secrets,
+            storage_class=settings.storage_class,
+            home_size=settings.home_size,
+            home_access_mode=settings.home_access_mode,
+            shm_size=settings.shm_size,
+            grace=settings.pod_grace,
+            cpu_request_share=settings.cpu_request_share,
+            memory_request_share=settings.memory_request_share,
+            egress=Egress(settings.session_egress),
+            egress_denied=settings.session_egress_denied,
+            node_selector=settings.node_selector,
+            tolerations=settings.tolerations,
+            runtime_class=settings.runtime_class,
+        ),
+        capacity=offered_capacity(settings),
+        fixed_capacity=settings.cpu is not None and settings.memory is not None,
+        max_sessions=settings.max_sessions,
+        tunnel=Tunnel(settings.tunnel),
+        on_drift=OnDrift(settings.on_drift),
+        start_patience=settings.start_patience,
+        pull_patience=settings.pull_patience,
+    )
 
 
 def _bytes(amount: str) -> int:

@@ -21,12 +21,21 @@ class NatsEnroller:
         issuer: the agents' account and its signing key.
         nats_urls: where agents find NATS.
         tunnel_url: where agents dial tunnels back to.
+        certificate_authorities: what agents trust there besides their system's own (PEM).
     """
 
-    def __init__(self, issuer: Issuer, *, nats_urls: tuple[str, ...], tunnel_url: str) -> None:
+    def __init__(
+        self,
+        issuer: Issuer,
+        *,
+        nats_urls: tuple[str, ...],
+        tunnel_url: str,
+        certificate_authorities: str | None = None,
+    ) -> None:
         self._issuer = issuer
         self._nats_urls = nats_urls
         self._tunnel_url = tunnel_url
+        self._authorities = certificate_authorities
         self.issuer = credentials.public_key(issuer.signing_seed)
 
     def mint(self, cluster_id: ClusterId) -> MintedEnrolment:
@@ -35,6 +44,7 @@ class NatsEnroller:
             nats_urls=self._nats_urls,
             credentials=credentials.agent_credentials(self._issuer, cluster_id),
             tunnel_url=self._tunnel_url,
+            certificate_authorities=self._authorities,
         )
         user = self.user_of(enrolment)
         if user is None:
@@ -50,7 +60,11 @@ class NatsEnroller:
 
     def relocated(self, enrolment: Enrolment) -> Enrolment:
         return enrolment.model_copy(
-            update={"nats_urls": self._nats_urls, "tunnel_url": self._tunnel_url}
+            update={
+                "nats_urls": self._nats_urls,
+                "tunnel_url": self._tunnel_url,
+                "certificate_authorities": self._authorities,
+            }
         )
 
 
@@ -75,6 +89,20 @@ def read_issuer(seed_file: Path, account: str | None) -> Issuer:
             "account (SA...)."
         )
     return Issuer(account=account or public, signing_seed=seed)
+
+
+def read_authorities(path: Path | None) -> str | None:
+    """The certificates agents are told to trust; None where there are none to tell.
+
+    Raises:
+        FatalError: the file cannot be read.
+    """
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FatalError(f"The certificate authorities in {path} cannot be read.") from error
 
 
 def _subject(claims: str) -> str | None:

@@ -9,7 +9,7 @@ from pwdlib.hashers import HasherProtocol
 from streamspace_auth import first_start, housekeeping
 from streamspace_auth.domain.families import FamilyRules
 from streamspace_auth.domain.logins import FailureLimit
-from streamspace_auth.enrolment import NatsEnroller, read_issuer
+from streamspace_auth.enrolment import NatsEnroller, read_authorities, read_issuer
 from streamspace_auth.handlers import methods
 from streamspace_auth.handlers.clusters import Clusters
 from streamspace_auth.handlers.credentials import CredentialCheck
@@ -27,7 +27,7 @@ from streamspace_common.bus import Bus
 from streamspace_common.bus.errors import BusUnavailableError
 from streamspace_common.contracts import permissions
 from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.runtime import logging
+from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import FatalError, Supervisor, run_service
 from streamspace_common.store.engine import Database
@@ -76,6 +76,9 @@ def build(
         read_issuer(settings.account_seed_file, settings.account_public_key),
         nats_urls=settings.enrolment_nats_urls or tuple(settings.nats_url.split(",")),
         tunnel_url=settings.enrolment_tunnel_url,
+        certificate_authorities=read_authorities(
+            settings.enrolment_ca_file or settings.nats_ca_file
+        ),
     )
     store = AuthStore(database)
     passwords = Argon2Passwords(threads=settings.hash_threads, hasher=hasher)
@@ -154,6 +157,7 @@ async def _serve(settings: AuthSettings, database: Database, parts: Parts) -> No
         settings.nats_url,
         name=f"{SERVICE}/{socket.gethostname()}",
         credentials=settings.nats_credentials,
+        ca_file=settings.nats_ca_file,
         inbox=permissions.SERVICES[SERVICE].inbox,
         on_closed=lambda: supervisor.fail("The connection to NATS was closed for good."),
     )
@@ -185,6 +189,7 @@ def main() -> None:
     """Console script `streamspace-auth`."""
     settings = load(AuthSettings)
     logging.configure(SERVICE, settings.log_level, settings.log_format)
+    tracing.configure(SERVICE, settings.otlp_endpoint, settings.otlp_sample_ratio)
     run_service(lambda: run(settings))
 
 

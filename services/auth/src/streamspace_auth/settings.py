@@ -61,6 +61,11 @@ class AuthSettings(ServiceSettings, DatabaseSettings):
         pattern=r"^(ws|wss|http|https)://\S+$",
         description="Base address of vnc-proxy that enrolments tell agents to dial back to.",
     )
+    enrolment_ca_file: Path | None = Field(
+        default=None,
+        description="Certificate authorities (PEM) that enrolments tell agents to trust, for NATS "
+        "and the relay. None: this service's own `nats_ca_file`.",
+    )
     first_cluster: str | None = Field(
         default=None,
         pattern=LABEL_PATTERN,

@@ -15,7 +15,7 @@ from streamspace_catalog_sync.store import CatalogStore, SyncStore, TemplateStor
 from streamspace_catalog_sync.syncing import Republisher, Syncer
 from streamspace_common.bus import Bus
 from streamspace_common.contracts.permissions import SERVICES
-from streamspace_common.runtime import logging
+from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import Supervisor, run_service
 from streamspace_common.store.engine import Database
@@ -41,6 +41,7 @@ async def run(settings: Settings, supervisor: Supervisor) -> None:
         settings.nats_url,
         name=f"{SERVICE}/{socket.gethostname()}-{os.getpid()}",
         credentials=settings.nats_credentials,
+        ca_file=settings.nats_ca_file,
         inbox=SERVICES[SERVICE].inbox,
         on_closed=lambda: supervisor.fail("The connection to NATS is closed for good."),
     )
@@ -113,6 +114,7 @@ async def serve() -> None:
     """Read the settings and run until told to stop."""
     settings = load(Settings)
     logging.configure(SERVICE, settings.log_level, settings.log_format)
+    tracing.configure(SERVICE, settings.otlp_endpoint, settings.otlp_sample_ratio)
     await run(settings, Supervisor(SERVICE, drain_timeout=settings.drain_timeout))
 
 

@@ -31,12 +31,12 @@ from streamspace_common.runtime.logging import bind, get_logger
 log = get_logger(__name__)
 
 SYNCS: Final = Counter(
-    "streamspace_catalog_syncs",
+    "streamspace_catalog_syncs_total",
     "Syncs that ended, by result: changed, unchanged, failed, or lost to another replica.",
     labelnames=("result",),
 )
-SYNC_SECONDS: Final = Histogram(
-    "streamspace_catalog_sync_seconds",
+SYNC_DURATION: Final = Histogram(
+    "streamspace_catalog_sync_duration_seconds",
     "Time from taking a catalog to having stored what came of it.",
     buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60, 120, 300),
 )
@@ -159,7 +159,7 @@ class Syncer:
             await self._release(claim)
 
     async def _sync(self, claim: Claim) -> None:
-        with bind(catalog_id=claim.catalog), SYNC_SECONDS.time():
+        with bind(catalog_id=claim.catalog), SYNC_DURATION.time():
             attempt = asyncio.create_task(self._outcome(claim))
             try:
                 await asyncio.wait({attempt})

@@ -8,7 +8,14 @@ from fastapi.routing import APIRoute
 
 from streamspace_common.web import problems
 from streamspace_gateway.deps import State
-from streamspace_gateway.routes import account, catalog, clusters, events, sessions
+from streamspace_gateway.routes import (
+    account,
+    catalog,
+    clusters,
+    dead_letters,
+    events,
+    sessions,
+)
 from streamspace_gateway.webapp import SecurityHeaders, WebApp
 
 PREFIX = "/api/v1"
@@ -39,7 +46,7 @@ def create_app(state: State) -> FastAPI:
     )
     app.state.gateway = state
     # Routes are tried one after the other; what is asked most comes first.
-    for module in (sessions, events, account, catalog, clusters):
+    for module in (sessions, events, account, catalog, clusters, dead_letters):
         app.include_router(module.router, prefix=PREFIX)
     problems.install(app, max_body=state.settings.max_body_bytes)
     app.add_middleware(SecurityHeaders, apps_domain=state.settings.apps_domain)

@@ -15,8 +15,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from streamspace_common.bus import Bus, StartAt, StreamMessage
+from prometheus_client import Gauge
+
+from streamspace_common.bus import ApiError, Bus, StartAt, StreamMessage
+from streamspace_common.contracts.headers import TRACE_PARENT
 from streamspace_common.contracts.streams import EVENTS
+from streamspace_common.runtime.logging import get_logger
 from streamspace_gateway.ports import FeedEvent, FeedOverflowError
 
 FILTERS = ("evt.>",)
@@ -24,7 +28,12 @@ FILTERS = ("evt.>",)
 QUEUE_LENGTH = 2_000
 KEEP_ALIVE_SECONDS = 15.0
 
+FOLLOWERS = Gauge("streamspace_event_followers", "Browsers and tools that follow live events.")
+
 _END = None
+_PAUSE = 1.0
+
+log = get_logger(__name__)
 
 
 class EventFeed:
@@ -50,12 +59,23 @@ class EventFeed:
     async def run(self) -> None:
         """Read the stream for ever; a restart of the reader goes on where it was."""
         if not self._ready.is_set():
-            self._position = await self._bus.last_sequence(EVENTS.name)
+            self._position = await self._newest()
             self._ready.set()
         start = StartAt.sequence(self._position + 1)
         async with aclosing(self._bus.tail(EVENTS.name, FILTERS, start=start)) as messages:
             async for message in messages:
                 self._take(_event(message))
+
+    async def _newest(self) -> int:
+        """The stream's newest sequence, once the session service has made the stream."""
+        while True:
+            try:
+                return await self._bus.last_sequence(EVENTS.name)
+            except ApiError as error:
+                if not error.is_missing:
+                    raise
+                log.info("waiting for the session service", stream=EVENTS.name)
+                await asyncio.sleep(_PAUSE)
 
     def close(self) -> None:
         """End every follower; for the drain, where open responses would hold the server."""
@@ -76,6 +96,7 @@ class EventFeed:
         await self._ready.wait()
         queue: asyncio.Queue[FeedEvent | None] = asyncio.Queue(QUEUE_LENGTH)
         self._followers.add(queue)
+        FOLLOWERS.inc()
         try:
             joined_at = self._position
             async with aclosing(self._missed(after, joined_at)) as missed:
@@ -97,6 +118,7 @@ class EventFeed:
                     yield live
         finally:
             self._followers.discard(queue)
+            FOLLOWERS.dec()
 
     async def _missed(self, after: int, until: int) -> AsyncGenerator[FeedEvent]:
         """What is stored in (`after`, `until`]."""
@@ -118,7 +140,13 @@ class EventFeed:
 
 
 def _event(message: StreamMessage) -> FeedEvent:
-    return FeedEvent(message.sequence, message.subject, message.type, message.payload)
+    return FeedEvent(
+        message.sequence,
+        message.subject,
+        message.type,
+        message.payload,
+        message.headers.get(TRACE_PARENT),
+    )
 
 
 def _offer(queue: asyncio.Queue[FeedEvent | None], event: FeedEvent | None) -> None:

@@ -6,12 +6,13 @@ from streamspace_common.bus import Bus
 from streamspace_common.contracts.identity import TOKEN_AUDIENCE, TOKEN_ISSUER
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.contracts.requests import AuthMethods, Empty, KeySet
-from streamspace_common.runtime import logging
+from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import Supervisor, run_service
 from streamspace_common.web import health
 from streamspace_common.web.principal import TokenVerifier
 from streamspace_gateway.app import create_app
+from streamspace_gateway.asking import Asking
 from streamspace_gateway.deps import State
 from streamspace_gateway.live import EventFeed
 from streamspace_gateway.rates import RateLimiter
@@ -27,12 +28,13 @@ async def serve(settings: GatewaySettings) -> None:
         settings.nats_url,
         name=f"{SERVICE}/{socket.gethostname()}",
         credentials=settings.nats_credentials,
+        ca_file=settings.nats_ca_file,
         inbox=SERVICES[SERVICE].inbox,
         on_closed=lambda: supervisor.fail("the connection to NATS was closed for good"),
     )
     feed = EventFeed(bus, memory=settings.feed_memory)
     state = State(
-        services=bus,
+        services=Asking(bus),
         feed=feed,
         verifier=TokenVerifier(lambda: _keys(bus), issuer=TOKEN_ISSUER, audience=TOKEN_AUDIENCE),
         rates=RateLimiter(
@@ -78,6 +80,7 @@ async def _close(feed: EventFeed) -> None:
 def main() -> None:
     settings = load(GatewaySettings)
     logging.configure(SERVICE, settings.log_level, settings.log_format)
+    tracing.configure(SERVICE, settings.otlp_endpoint, settings.otlp_sample_ratio)
     run_service(lambda: serve(settings))
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from streamspace_common.contracts import events
 from streamspace_common.contracts.base import Contract
 from streamspace_common.contracts.requests import Method
+from streamspace_common.contracts.sessions import SessionCommand
 from streamspace_common.contracts.subjects import EventSubject, SubjectError
 from streamspace_common.contracts.subjects import parse_event as parse_subject
 
@@ -50,6 +51,7 @@ class FeedEvent:
     subject: str
     type: str
     payload: bytes
+    traceparent: str | None = None
 
     @cached_property
     def about(self) -> EventSubject | None:
@@ -77,9 +79,21 @@ class FeedEvent:
         except (events.UnknownEventError, ValidationError):
             return "{}"
         if isinstance(parsed, events.CoreEvent):
-            actor = parsed.actor.model_copy(update={"address": None})
-            parsed = parsed.model_copy(update={"actor": actor})
+            commands = {
+                name: _without_address(command)
+                for name in ("command", "replaced")
+                if (command := getattr(parsed, name, None)) is not None
+            }
+            parsed = _without_address(parsed).model_copy(update=commands)
         return parsed.model_dump_json()
+
+
+_Acted = TypeVar("_Acted", events.CoreEvent, SessionCommand)
+
+
+def _without_address(acted: _Acted) -> _Acted:
+    actor = acted.actor.model_copy(update={"address": None})
+    return acted.model_copy(update={"actor": actor})
 
 
 class Feed(Protocol):

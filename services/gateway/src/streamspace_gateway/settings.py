@@ -1,10 +1,12 @@
 """Settings of the gateway, from `STREAMSPACE_GATEWAY_...`."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from streamspace_common.runtime.settings import ServiceSettings, service_config
 
@@ -35,9 +37,9 @@ class GatewaySettings(ServiceSettings):
         default=False,
         description="Mark cookies Secure. Needed behind TLS; a plain http://localhost cannot.",
     )
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = Field(
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         default=(),
-        description="Networks whose X-Forwarded-For is believed, as a JSON list of CIDRs.",
+        description="Networks of the reverse proxies whose X-Forwarded-For is believed.",
     )
     max_body_bytes: int = Field(
         default=256 * 1024, ge=1024, description="Largest request body, in bytes."
@@ -66,3 +68,11 @@ class GatewaySettings(ServiceSettings):
     cookie_same_site: Literal["strict", "lax"] = Field(
         default="strict", description="SameSite of the refresh cookie."
     )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Commas between, as in the relay's setting of this name; a JSON list also."""
+        if isinstance(value, str):
+            return tuple(word for word in re.split(r'[\s,\[\]"]+', value) if word)
+        return value

@@ -11,6 +11,7 @@ that cannot work does not spoil the others.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from streamspace_common.contracts.problems import ProblemError
@@ -48,7 +49,8 @@ class Batches(Generic[Item]):
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, done))
         if self._worker is None:
-            self._worker = asyncio.create_task(self._run(), name="batches")
+            # Not in the trace of whoever happens to come first: a batch belongs to several.
+            self._worker = asyncio.create_task(self._run(), name="batches", context=Context())
         await done
 
     async def drain(self) -> None:

@@ -7,6 +7,7 @@ came on is refused too, because the subject is what a publisher had the right to
 from pydantic import ValidationError
 
 from streamspace_common.bus import (
+    Advisory,
     Bus,
     BusError,
     CoreMessage,
@@ -15,17 +16,25 @@ from streamspace_common.bus import (
     Reject,
     Retry,
     RetryPolicy,
+    StreamMessage,
     Subscription,
     ensure_durable,
+    parse_advisory,
 )
 from streamspace_common.contracts.clusters import Heartbeat, Inventory, Presence
 from streamspace_common.contracts.events import AgentEvent, Event, UnknownEventError, parse_event
 from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.contracts.problems import ProblemError
-from streamspace_common.contracts.streams import SESSION_EVENTS, agent_durable
+from streamspace_common.contracts.problems import Code, ProblemError
+from streamspace_common.contracts.streams import (
+    COMMANDS,
+    SESSION_ADVISORIES,
+    SESSION_EVENTS,
+    agent_durable,
+)
 from streamspace_common.contracts.subjects import (
     SubjectError,
     all_heartbeats,
+    parse_command,
     parse_heartbeat,
 )
 from streamspace_common.runtime.clock import Clock
@@ -33,7 +42,9 @@ from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.tracing import current_traceparent
 from streamspace_session.batching import Batches
 from streamspace_session.handlers.events import EventIntake, Incoming
+from streamspace_session.handlers.letters import Undertaker
 from streamspace_session.handlers.presence import Presences
+from streamspace_session.letter_ports import DeadCommand, StoredMessage
 from streamspace_session.sweeper import Sweeper
 
 log = get_logger(__name__)
@@ -56,6 +67,13 @@ class BusDurables:
 
     async def ensure(self, cluster: ClusterId) -> None:
         await ensure_durable(self._bus, agent_durable(cluster))
+
+    async def delivered(self, cluster: ClusterId) -> int:
+        try:
+            lag = await self._bus.consumer_lag(COMMANDS.name, agent_durable(cluster).name)
+        except BusError as error:
+            raise ProblemError.of(Code.SERVICE_UNAVAILABLE, str(error)) from error
+        return lag.delivered
 
 
 class EventConsumer:
@@ -113,6 +131,62 @@ def _read(delivery: Delivery) -> Event | None:
         log.warning("event.contradicts_subject", subject=delivery.subject, says=subject, by=kind)
         raise Reject(f"the payload belongs on {subject}")
     return event
+
+
+class AdvisoryConsumer:
+    """Brings what the server gave up to the undertaker, with the message itself."""
+
+    def __init__(self, bus: Bus, undertaker: Undertaker) -> None:
+        self._bus = bus
+        self._undertaker = undertaker
+        self.loop = PullLoop(
+            bus,
+            SESSION_ADVISORIES,
+            self._handle,
+            key=lambda delivery: str(delivery.sequence),
+            concurrency=8,
+            retry=RetryPolicy(first=0.5, limit=30.0),
+        )
+
+    async def run(self) -> None:
+        await self.loop.run()
+
+    async def drain(self, timeout: float) -> None:
+        await self.loop.drain(timeout)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            said = parse_advisory(delivery.payload)
+        except ValueError as error:
+            raise Reject(str(error)) from error
+        if said is None or said.stream != COMMANDS.name:
+            return
+        try:
+            stored = await self._bus.message_at(said.stream, said.sequence)
+            await self._undertaker.take(_dead(said, stored))
+        except ProblemError as error:
+            raise Retry(_DATABASE_PAUSE, error.problem.detail) from error
+        except BusError as error:
+            raise Retry(_DATABASE_PAUSE, str(error)) from error
+
+
+def _dead(said: Advisory, stored: StreamMessage | None) -> DeadCommand:
+    message = None
+    if stored is not None:
+        try:
+            about = parse_command(stored.subject)
+        except SubjectError as error:
+            raise Reject(str(error)) from error
+        message = StoredMessage(about.cluster, about.session, stored.payload, stored.headers)
+    return DeadCommand(
+        stream=said.stream,
+        sequence=said.sequence,
+        deliveries=said.deliveries,
+        consumer=said.consumer,
+        terminated=said.terminated,
+        reason=said.reason,
+        message=message,
+    )
 
 
 class Ear:

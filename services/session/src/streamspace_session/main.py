@@ -4,7 +4,7 @@ import socket
 
 from streamspace_common.bus import Bus
 from streamspace_common.contracts.permissions import SERVICES
-from streamspace_common.runtime import logging
+from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import Supervisor, run_service
 from streamspace_common.store.engine import Database
@@ -31,6 +31,7 @@ async def run(settings: SessionSettings) -> None:
         settings.nats_url,
         name=f"{NAME}/{socket.gethostname()}",
         credentials=settings.nats_credentials,
+        ca_file=settings.nats_ca_file,
         inbox=SERVICES[NAME].inbox,
         on_closed=lambda: supervisor.fail("The connection to NATS was closed for good."),
     )
@@ -53,4 +54,5 @@ def main() -> None:
     """Console script `streamspace-session`."""
     settings = load(SessionSettings)
     logging.configure(NAME, settings.log_level, settings.log_format)
+    tracing.configure(NAME, settings.otlp_endpoint, settings.otlp_sample_ratio)
     run_service(lambda: run(settings))

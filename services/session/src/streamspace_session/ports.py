@@ -22,6 +22,7 @@ from streamspace_common.contracts.events import (
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, TemplateId, UserId
 from streamspace_common.contracts.sessions import SessionState, ViewerRole
 from streamspace_session.domain import Change, Message, Order, Tracked
+from streamspace_session.letter_ports import DeadLetters, History
 from streamspace_session.policy.placement import Candidate
 from streamspace_session.policy.presence import Heard
 from streamspace_session.policy.quotas import Usage
@@ -56,6 +57,7 @@ class Due:
     aged: bool
     out_of_sight: bool
     unplaced: bool
+    letters: bool = False
 
 
 class Sessions(Protocol):
@@ -89,6 +91,14 @@ class Sessions(Protocol):
         """Waiting for a cluster, the oldest first."""
         ...
 
+    async def lock_delivered(self, cluster: ClusterId, sequence: int, limit: int) -> list[Tracked]:
+        """Whose newest command counts as waiting although the stream has delivered so far."""
+        ...
+
+    async def waiting_clusters(self, longer: timedelta) -> list[ClusterId]:
+        """Clusters with a command that has waited for longer than this."""
+        ...
+
     async def insert(self, new: Sequence[Tracked]) -> None:
         """Keep new sessions with their first commands, and count what they hold."""
         ...
@@ -116,13 +126,15 @@ class Sessions(Protocol):
         """
         ...
 
-    async def count_by_state(self) -> dict[SessionState, int]: ...
+    async def count_by_state(self) -> dict[tuple[SessionState, ClusterId | None], int]:
+        """Sessions by state and cluster; None where no cluster is chosen yet."""
+        ...
 
     async def oldest_waiting(self) -> timedelta | None:
         """Age of the oldest command that no agent has taken."""
         ...
 
-    async def due(self) -> Due: ...
+    async def due(self, letters_after: timedelta) -> Due: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +155,10 @@ class Clusters(Protocol):
 
     async def lock_one(self, cluster: ClusterId) -> ClusterRecord | None: ...
 
-    async def lock_silent(self, offline_after: timedelta) -> list[ClusterRecord]:
-        """Not offline as far as we said, but with an agent that has not been heard of."""
+    async def lock_silent(
+        self, late_after: timedelta, offline_after: timedelta
+    ) -> list[ClusterRecord]:
+        """Those of whom nobody has been heard for so long that they are no longer as shown."""
         ...
 
     async def candidates(self) -> list[Candidate]:
@@ -189,6 +203,10 @@ class Templates(Protocol):
         ...
 
     async def manifest(self, template: TemplateId, digest: str) -> TemplateManifest: ...
+
+    async def kept(self, template: TemplateId, digest: str) -> bool:
+        """Whether this manifest is still there; it goes with the last session that needs it."""
+        ...
 
     async def publish(self, event: TemplatePublished, sequence: int, unusable: str | None) -> None:
         """Keep a template's news unless something newer (by stream sequence) is known."""
@@ -285,6 +303,10 @@ class Transaction(Protocol):
     @property
     def accounts(self) -> Accounts: ...
     @property
+    def letters(self) -> DeadLetters: ...
+    @property
+    def history(self) -> History: ...
+    @property
     def tickets(self) -> Tickets: ...
     @property
     def requests(self) -> Requests: ...
@@ -305,6 +327,10 @@ class Transaction(Protocol):
         """Send the command once this has committed."""
         ...
 
+    async def post(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
+        """Publish a copy of a message once this has committed."""
+        ...
+
     async def prune(self, limits: "Retention") -> None:
         """Forget what is too old to matter."""
         ...
@@ -318,6 +344,8 @@ class Retention:
     inbox: timedelta = timedelta(days=2)
     tickets: timedelta = timedelta(hours=1)
     agents: timedelta = timedelta(hours=1)
+    letters: timedelta = timedelta(days=30)
+    history: timedelta = timedelta(days=365)
 
 
 class IdTakenError(Exception):
@@ -347,6 +375,14 @@ class Durables(Protocol):
     """Makes the consumer that a cluster's agents share."""
 
     async def ensure(self, cluster: ClusterId) -> None: ...
+
+    async def delivered(self, cluster: ClusterId) -> int:
+        """The furthest place in the command stream that was delivered to its agents.
+
+        Raises:
+            ProblemError: `service-unavailable` when the bus is away.
+        """
+        ...
 
 
 Listening = Callable[[], float]

@@ -13,12 +13,16 @@ from streamspace_common.runtime.clock import Clock, SystemClock
 from streamspace_common.runtime.supervisor import FatalError, Supervisor
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import OutboxRelay
-from streamspace_session.consumers import BusDurables, Ear, EventConsumer
+from streamspace_session.consumers import AdvisoryConsumer, BusDurables, Ear, EventConsumer
+from streamspace_session.gauges import Gauges
 from streamspace_session.handlers.clusters import ClusterQueries
 from streamspace_session.handlers.create import Creation
 from streamspace_session.handlers.events import EventIntake
+from streamspace_session.handlers.histories import Histories
+from streamspace_session.handlers.letters import DeadLetters, Undertaker
 from streamspace_session.handlers.lifecycle import Lifecycle
 from streamspace_session.handlers.presence import Presences
+from streamspace_session.handlers.redrive import Redrive
 from streamspace_session.handlers.tickets import Admissions
 from streamspace_session.ports import Retention
 from streamspace_session.settings import SessionSettings
@@ -27,6 +31,9 @@ from streamspace_session.sweeper import Sweeper
 
 _DRAIN_SHARE = 0.5
 """Of the drain time, for events being worked on."""
+
+_LATE_SHARE = 0.6
+"""Of the silence after which an agent counts as gone: one heartbeat missed, and some delay."""
 
 
 class SessionService:
@@ -51,20 +58,27 @@ class SessionService:
         self._lifecycle = Lifecycle(store, timing)
         self._admissions = Admissions(store, timedelta(seconds=settings.ticket_life))
         self._clusters = ClusterQueries(store)
+        self._redrive = Redrive(store, timing)
+        self._letters = DeadLetters(store, timing, settings.rules.quota)
+        self._histories = Histories(store)
         self._served: Served | None = None
         presences = Presences(
             store,
             timing,
+            late_after=offline_after * _LATE_SHARE,
             offline_after=offline_after,
             inventory_grace=timedelta(seconds=settings.inventory_grace),
         )
         self._ear = Ear(bus, presences, clock)
         self.relay = OutboxRelay(database, bus)
-        self.intake = EventIntake(store, BusDurables(bus), timing)
+        durables = BusDurables(bus)
+        self.intake = EventIntake(store, durables, timing)
         self.events = EventConsumer(bus, self.intake)
+        self.advisories = AdvisoryConsumer(bus, Undertaker(store))
         self.sweeper = Sweeper(
             store,
             presences,
+            durables,
             timing=timing,
             overcommit=settings.rules.overcommit,
             retention=Retention(idempotency=timedelta(seconds=settings.idempotency_life)),
@@ -74,6 +88,7 @@ class SessionService:
             clock=clock,
         )
         self._ear.tell(self.sweeper)
+        self._gauges = Gauges(store, bus)
 
     async def start(self, supervisor: Supervisor) -> None:
         """Make the streams, begin to work, then answer.
@@ -84,7 +99,9 @@ class SessionService:
         await self._provision()
         supervisor.spawn("outbox", self.relay.run)
         supervisor.spawn("events", self.events.run)
+        supervisor.spawn("advisories", self.advisories.run)
         supervisor.spawn("sweeper", self.sweeper.run)
+        supervisor.spawn("gauges", self._gauges.run)
         await self._ear.open()
         self._served = await self._bus.serve(
             "session", self._handlers(), concurrency=self._settings.concurrency
@@ -103,7 +120,9 @@ class SessionService:
             raise FatalError(f"The streams could not be made: {error}") from error
 
     async def _drain_events(self) -> None:
-        await self.events.drain(self._settings.drain_timeout * _DRAIN_SHARE)
+        limit = self._settings.drain_timeout * _DRAIN_SHARE
+        await self.events.drain(limit)
+        await self.advisories.drain(limit)
 
     def _handlers(self) -> Handlers:
         methods = SessionMethods
@@ -116,10 +135,16 @@ class SessionService:
             methods.WAKE: self._lifecycle.wake,
             methods.KEEPALIVE: self._lifecycle.keepalive,
             methods.COMMANDS: self._lifecycle.commands,
+            methods.AT: self._histories.at,
+            methods.HISTORY: self._histories.page,
+            methods.LIST_DEAD_LETTERS: self._letters.list,
+            methods.RETRY_DEAD_LETTER: self._letters.retry,
+            methods.DISCARD_DEAD_LETTER: self._letters.discard,
             methods.CONNECT: self._admissions.connect,
             methods.REDEEM_TICKET: self._admissions.redeem,
             methods.CHECK_ADMISSION: self._admissions.check,
             methods.LIST_CLUSTERS: self._clusters.list,
             methods.GET_CLUSTER: self._clusters.get,
+            methods.REDRIVE_CLUSTER: self._redrive.cluster,
             methods.LIST_RUNTIMES: self._clusters.runtimes,
         }

@@ -74,9 +74,10 @@ class SessionSettings(ServiceSettings, DatabaseSettings):
         default=1.0, gt=0, le=60, description="Pause between looks for what is due."
     )
     offline_after: float = Field(
-        default=15.0,
+        default=13.0,
         gt=0,
-        description="Silence after which an agent counts as gone: three heartbeats.",
+        description="Silence after which an agent counts as gone: two heartbeats and some delay, "
+        "so that it shows within 15 seconds. After 60 % of it the cluster is degraded.",
     )
     inventory_grace: float = Field(
         default=10.0,

@@ -11,24 +11,34 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 
 from streamspace_common.contracts.problems import ProblemError
-from streamspace_common.contracts.sessions import Reason, SessionState
+from streamspace_common.contracts.sessions import Reason
 from streamspace_common.runtime.clock import Clock
 from streamspace_common.runtime.logging import get_logger
 from streamspace_session import domain, metrics
 from streamspace_session.domain import SYSTEM, Change, Timing, Tracked
+from streamspace_session.handlers.burial import PATIENCE, move
 from streamspace_session.handlers.effects import carry_out
 from streamspace_session.handlers.presence import Presences
 from streamspace_session.policy import deadlines, placement
 from streamspace_session.policy.placement import NoClusterError, Overcommit, requirement
 from streamspace_session.policy.quantities import Demand
-from streamspace_session.ports import IdTakenError, Listening, Retention, Store, Transaction
+from streamspace_session.ports import (
+    Durables,
+    IdTakenError,
+    Listening,
+    Retention,
+    Store,
+    Transaction,
+)
 
 log = get_logger(__name__)
 
 BATCH = 100
 """Sessions per transaction: few enough that nobody waits long for their locks."""
 _PRUNE_EVERY = 600.0
-_COUNT_EVERY = 10.0
+_LOOK_EVERY = 2.0
+_UNHEARD = timedelta(seconds=1)
+"""An agent that takes a command says so at once; one that has not by now hangs, or is away."""
 
 
 class Sweeper:
@@ -37,6 +47,7 @@ class Sweeper:
     Args:
         store: the database.
         presences: judges clusters that have gone silent.
+        durables: says how far clusters' agents have come.
         timing: the deadlines.
         overcommit: for sessions that are placed late.
         retention: how long to remember what nobody needs for ever.
@@ -51,6 +62,7 @@ class Sweeper:
         self,
         store: Store,
         presences: Presences,
+        durables: Durables,
         *,
         timing: Timing,
         overcommit: Overcommit,
@@ -62,6 +74,7 @@ class Sweeper:
     ) -> None:
         self._store = store
         self._presences = presences
+        self._durables = durables
         self._timing = timing
         self._overcommit = overcommit
         self._retention = retention
@@ -73,7 +86,7 @@ class Sweeper:
         self._postponed = False
         self._database_since = clock.monotonic()
         self._prune_at = clock.monotonic() + _PRUNE_EVERY
-        self._count_at = clock.monotonic()
+        self._look_at = clock.monotonic()
 
     def wake(self) -> None:
         """Something may be due now; do not wait for the next round."""
@@ -106,7 +119,7 @@ class Sweeper:
         if min(self._listening(), now - self._database_since) >= self._offline_after:
             await self._presences.silent()
         async with self._store.transaction() as tx:
-            due = await tx.sessions.due()
+            due = await tx.sessions.due(PATIENCE)
         if due.unplaced:
             await self._place_waiting()
         if due.out_of_sight:
@@ -115,6 +128,11 @@ class Sweeper:
             await self._until_done(self._overdue)
         if due.aged:
             await self._until_done(self._aged)
+        if due.letters:
+            await self._move_letters()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_EVERY
+            await self._see_deliveries()
         await self._rarely(now)
 
     async def _until_done(self, step: Callable[[Transaction], Awaitable[list[Change]]]) -> None:
@@ -180,15 +198,28 @@ class Sweeper:
         change = domain.place(tracked, cluster, protocol, now=await tx.now(), timing=self._timing)
         await carry_out(tx, [change])
 
-    async def _rarely(self, now: float) -> None:
-        if now >= self._count_at:
-            self._count_at = now + _COUNT_EVERY
+    async def _move_letters(self) -> None:
+        """Send the copies of dead letters for whose advisory nobody waits any longer."""
+        async with self._store.transaction() as tx:
+            for buried in await tx.letters.unmoved(PATIENCE, BATCH):
+                await move(tx, buried)
+
+    async def _see_deliveries(self) -> None:
+        """Find out which waiting commands an agent has taken without a word."""
+        async with self._store.transaction() as tx:
+            clusters = await tx.sessions.waiting_clusters(_UNHEARD)
+        for cluster in clusters:
+            try:
+                sequence = await self._durables.delivered(cluster)
+            except ProblemError as error:
+                log.debug("deliveries.unknown", cluster_id=cluster, reason=error.problem.detail)
+                return
             async with self._store.transaction() as tx:
-                counts = await tx.sessions.count_by_state()
-                age = await tx.sessions.oldest_waiting()
-            for state in SessionState:
-                metrics.SESSIONS.labels(state=state.value).set(counts.get(state, 0))
-            metrics.QUEUE_AGE.set(max(age.total_seconds(), 0) if age else 0)
+                taken = await tx.sessions.lock_delivered(cluster, sequence, BATCH)
+                now = await tx.now()
+                await carry_out(tx, [domain.delivered(one, now=now) for one in taken])
+
+    async def _rarely(self, now: float) -> None:
         if now >= self._prune_at:
             self._prune_at = now + _PRUNE_EVERY
             async with self._store.transaction() as tx:

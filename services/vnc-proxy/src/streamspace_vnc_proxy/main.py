@@ -8,11 +8,12 @@ from streamspace_common.bus import Bus, StartAt
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.contracts.streams import EVENTS
 from streamspace_common.relay.keepalive import Keepalive
-from streamspace_common.runtime import logging
+from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.clock import Clock, SystemClock
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import Supervisor, run_service
 from streamspace_common.web import health
+from streamspace_vnc_proxy import latency
 from streamspace_vnc_proxy.activity import ActivityReporter
 from streamspace_vnc_proxy.apps.pool import AppTunnels
 from streamspace_vnc_proxy.apps.port import Apps, app_services
@@ -117,6 +118,7 @@ async def start(settings: VncProxySettings, supervisor: Supervisor) -> Running:
         settings.nats_url,
         name=f"{SERVICE}/{socket.gethostname()}",
         credentials=settings.nats_credentials,
+        ca_file=settings.nats_ca_file,
         inbox=SERVICES[SERVICE].inbox,
         on_closed=lambda: supervisor.fail("the connection to NATS was closed for good"),
     )
@@ -133,6 +135,7 @@ async def start(settings: VncProxySettings, supervisor: Supervisor) -> Running:
     supervisor.spawn("session endings", endings.run)
     supervisor.spawn("rechecks", rechecks.run)
     supervisor.spawn("visits", relay.visits.run)
+    supervisor.spawn("latency", latency.probe)
 
     checks = health.Health()
     checks.add("bus", lambda: bus.connected)
@@ -172,6 +175,7 @@ async def _report_last(reporter: ActivityReporter) -> None:
 def main() -> None:
     settings = load(VncProxySettings)
     logging.configure(SERVICE, settings.log_level, settings.log_format)
+    tracing.configure(SERVICE, settings.otlp_endpoint, settings.otlp_sample_ratio)
     run_service(lambda: serve(settings))
 
 

@@ -18,5 +18,12 @@ OPEN_DURATION: Final = Histogram(
     "From a viewer's upgrade to both ends joined.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+ADDED_LATENCY: Final = Histogram(
+    "streamspace_proxy_added_latency_seconds",
+    "How long a byte waits until the relay reads it, tried once a second.",
+    buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0),
+)
 TO_VIEWERS: Final = "to_viewers"
 FROM_VIEWERS: Final = "from_viewers"
+for _direction in (TO_VIEWERS, FROM_VIEWERS):
+    BYTES.labels(_direction)  # There from the start, as zero.

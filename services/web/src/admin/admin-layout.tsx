@@ -1,5 +1,5 @@
 import { Tabs } from "@mantine/core";
-import { IconAppWindow, IconServer2, IconStack2, IconUsers } from "@tabler/icons-react";
+import { IconActivityHeartbeat, IconAppWindow, IconServer2, IconStack2, IconUsers } from "@tabler/icons-react";
 import { Suspense } from "react";
 import { Outlet, useLocation, useNavigate } from "react-router";
 import { useUser } from "../api/backend";
@@ -13,6 +13,7 @@ export default function AdminLayout() {
     { to: "/admin/clusters", text: "Clusters", Icon: IconServer2 },
     { to: "/admin/catalogs", text: "Catalogs", Icon: IconStack2 },
     { to: "/admin/sessions", text: "Sessions", Icon: IconAppWindow },
+    { to: "/admin/operations", text: "Operations", Icon: IconActivityHeartbeat },
     ...(user.role === "admin" ? [{ to: "/admin/users", text: "Users", Icon: IconUsers }] : []),
   ];
   return (

@@ -8,19 +8,13 @@ import { useState } from "react";
 import { useBackend, useUser } from "../api/backend";
 import { unwrap } from "../api/client";
 import { fieldErrors } from "../api/problem";
-import type { Cluster, Enrolment, Presence } from "../api/types";
+import type { Cluster, Enrolment } from "../api/types";
 import { download } from "../lib/clipboard";
 import { ago, bytes, label, plural } from "../lib/format";
 import { CopyButton } from "../shell/copy-button";
 import { EmptyState, ErrorNote, PageHeader } from "../shell/states";
 import { useTitle } from "../shell/title";
-
-const PRESENCE: Record<Presence, { color: string; text: string; explanation: string }> = {
-  online: { color: "teal", text: "Online", explanation: "Its agent answers." },
-  degraded: { color: "yellow", text: "Degraded", explanation: "Its agent answers, with trouble." },
-  offline: { color: "red", text: "Offline", explanation: "No agent has been heard for a while. Its sessions may still run; commands wait until an agent is back." },
-  draining: { color: "violet", text: "Draining", explanation: "It takes no new sessions." },
-};
+import { PRESENCE, waiting } from "./presence";
 
 export default function ClustersPage() {
   useTitle("Clusters");
@@ -104,10 +98,7 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
         <Fact name="Agents" value={cluster.agents > 0 ? `${plural(cluster.agents, "agent")}${cluster.version ? `, version ${cluster.version}` : ""}` : "none"} />
         <Fact name="Runtime" value={cluster.runtime ? label(cluster.runtime) : "not known yet"} />
         <Fact name="Capacity" value={capacity ? `${capacity.cpu} CPU, ${bytes(capacity.memory)}` : "not known yet"} />
-        <Fact
-          name="Waiting commands"
-          value={cluster.waitingCommands === 0 ? "none" : `${cluster.waitingCommands}, the oldest since ${ago(cluster.oldestWaitingCommandAt)}`}
-        />
+        <Fact name="Waiting commands" value={waiting(cluster)} />
         <Fact name="Last heard" value={ago(cluster.lastSeenAt)} />
       </dl>
       {labels.length > 0 && (

@@ -207,6 +207,88 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/clusters/{cluster_id}/redrive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Redrive Cluster
+         * @description Send the cluster the desired state of each of its sessions anew.
+         *
+         *     For a cluster that may have lost some: what is as it should be stays as it is.
+         */
+        post: operations["redrive_cluster"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Dead Letters
+         * @description Commands that gave up, the newest first.
+         */
+        get: operations["list_dead_letters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/{letter_id}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Discard Dead Letter
+         * @description Settle the letter without doing anything for its command.
+         */
+        post: operations["discard_dead_letter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/{letter_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry Dead Letter
+         * @description Have the command's effect brought about after all, by a new command or attempt.
+         */
+        post: operations["retry_dead_letter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -280,7 +362,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Get Session */
+        /**
+         * Get Session
+         * @description The session as it is, or as it was.
+         */
         get: operations["get_session"];
         put?: never;
         post?: never;
@@ -368,6 +453,26 @@ export interface paths {
          * @description Stop what runs and keep the home.
          */
         post: operations["hibernate_session"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/sessions/{session_id}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get History
+         * @description All that happened to the session, oldest first: what, when, by whom and why.
+         */
+        get: operations["get_history"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -684,6 +789,11 @@ export interface components {
             name: string;
             /** Oldestwaitingcommandat */
             oldestWaitingCommandAt?: string | null;
+            /**
+             * Oldestwaitingseconds
+             * @description Its age by the control plane's clock.
+             */
+            oldestWaitingSeconds?: number | null;
             presence: components["schemas"]["Presence"];
             /**
              * Reservedsessions
@@ -723,6 +833,25 @@ export interface components {
          * @enum {string}
          */
         Code: "invalid-request" | "unauthenticated" | "invalid-credentials" | "account-disabled" | "forbidden" | "not-found" | "method-not-allowed" | "conflict" | "already-exists" | "wrong-state" | "no-cluster" | "template-ambiguous" | "template-unusable" | "quota-exceeded" | "idempotency-conflict" | "precondition-failed" | "payload-too-large" | "unsupported-media-type" | "too-many-requests" | "ticket-refused" | "session-unreachable" | "catalog-unreachable" | "service-unavailable" | "internal";
+        /**
+         * CommandAttempt
+         * @description One sending of a command. `delivered_at` is when an agent was first seen to have it.
+         */
+        CommandAttempt: {
+            /** Acknowledgedat */
+            acknowledgedAt?: string | null;
+            /** Attempt */
+            attempt: number;
+            /** Deliveredat */
+            deliveredAt?: string | null;
+            /** Error */
+            error?: string | null;
+            /**
+             * Issuedat
+             * Format: date-time
+             */
+            issuedAt: string;
+        };
         /**
          * ConnectAnswer
          * @description Where and how to open the stream, within seconds and once.
@@ -796,6 +925,89 @@ export interface components {
             username: string;
         };
         /**
+         * DeadLetter
+         * @description One attempt of a command that gave up, and what was made of it since.
+         */
+        DeadLetter: {
+            /** Action */
+            action?: string | null;
+            /** Attempt */
+            attempt?: number | null;
+            cause: components["schemas"]["DeadLetterCause"];
+            /** Clusterid */
+            clusterId: string;
+            /**
+             * Commandid
+             * @description Null where the message could not be read.
+             */
+            commandId?: string | null;
+            /** Consumer */
+            consumer?: string | null;
+            /**
+             * Deliveries
+             * @description How often it was delivered.
+             */
+            deliveries?: number | null;
+            /**
+             * Diedat
+             * Format: date-time
+             */
+            diedAt: string;
+            /** Generation */
+            generation?: number | null;
+            /**
+             * Headers
+             * @description As it was sent with.
+             */
+            headers?: {
+                [key: string]: string;
+            };
+            /** Id */
+            id: string;
+            /**
+             * Originsequence
+             * @description Where the stream kept it; null where nobody knows any more.
+             */
+            originSequence?: number | null;
+            /** Originstream */
+            originStream: string;
+            /**
+             * Reason
+             * @description Why it gave up, in words.
+             */
+            reason: string;
+            /**
+             * Retriedas
+             * @description The command that was sent instead.
+             */
+            retriedAs?: string | null;
+            /** Sessionid */
+            sessionId: string;
+            /** Settledat */
+            settledAt?: string | null;
+            settledBy?: components["schemas"]["Actor"] | null;
+            /** @default open */
+            state: components["schemas"]["DeadLetterState"];
+        };
+        /**
+         * DeadLetterCause
+         * @description Who gave the command up.
+         * @enum {string}
+         */
+        DeadLetterCause: "terminated" | "max-deliveries" | "gave-up";
+        /** DeadLetterPage */
+        DeadLetterPage: {
+            /** Items */
+            items: components["schemas"]["DeadLetter"][];
+            /** Nextcursor */
+            nextCursor?: string | null;
+        };
+        /**
+         * DeadLetterState
+         * @enum {string}
+         */
+        DeadLetterState: "open" | "retried" | "discarded";
+        /**
          * DesiredState
          * @enum {string}
          */
@@ -821,6 +1033,11 @@ export interface components {
          * @description All an agent needs to join: kept by the operator as one file, mode 0600.
          */
         Enrolment: {
+            /**
+             * Certificateauthorities
+             * @description Certificates (PEM) the agent trusts besides its system's own, for NATS and for the relay.
+             */
+            certificateAuthorities?: string | null;
             /** Clusterid */
             clusterId: string;
             /**
@@ -866,6 +1083,53 @@ export interface components {
             reasons: string[];
             /** Templateid */
             templateId?: string | null;
+        };
+        /**
+         * HistoryEntry
+         * @description One thing that happened; its event's type says which.
+         *
+         *     `command` is the newest command as this left it, `replaced` the one it took the
+         *     place of.
+         */
+        HistoryEntry: {
+            actor: components["schemas"]["Actor"];
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Cause
+             * @description Id of the event or request behind it.
+             */
+            cause?: string | null;
+            /** Clusterid */
+            clusterId?: string | null;
+            command?: components["schemas"]["SessionCommand"] | null;
+            /** Commandid */
+            commandId?: string | null;
+            /** Deadletterid */
+            deadLetterId?: string | null;
+            desired?: components["schemas"]["DesiredState"] | null;
+            /** Eventid */
+            eventId: string;
+            fromState?: components["schemas"]["SessionState"] | null;
+            /** Generation */
+            generation?: number | null;
+            /** Message */
+            message?: string | null;
+            reason?: components["schemas"]["Reason"] | null;
+            replaced?: components["schemas"]["SessionCommand"] | null;
+            /** Sessionid */
+            sessionId: string;
+            toState?: components["schemas"]["SessionState"] | null;
+            /** Traceid */
+            traceId?: string | null;
+            /**
+             * Type
+             * @description The event's type, for instance `session.state-changed.v1`.
+             */
+            type: string;
         };
         /** KeptAlive */
         KeptAlive: {
@@ -1006,7 +1270,15 @@ export interface components {
          * @description Why a session is in the state it is in; stable codes for people and programs.
          * @enum {string}
          */
-        Reason: "user" | "start-failed" | "wake-failed" | "hibernate-failed" | "stop-failed" | "desktop-died" | "missing-program" | "no-space" | "unsupported-template" | "deadline-exceeded" | "cluster-offline" | "lost" | "idle" | "max-duration";
+        Reason: "user" | "start-failed" | "wake-failed" | "hibernate-failed" | "stop-failed" | "desktop-died" | "missing-program" | "no-space" | "unsupported-template" | "image-not-found" | "image-denied" | "image-unavailable" | "unschedulable" | "quota-exceeded" | "crash-loop" | "out-of-memory" | "deadline-exceeded" | "cluster-offline" | "lost" | "idle" | "max-duration";
+        /**
+         * Redriven
+         * @description How many sessions' newest commands are sent to the cluster again.
+         */
+        Redriven: {
+            /** Commands */
+            commands: number;
+        };
         /** RefreshBody */
         RefreshBody: {
             /**
@@ -1048,6 +1320,16 @@ export interface components {
              * @example 2Gi
              */
             memory?: string | null;
+        };
+        /**
+         * RetryAccepted
+         * @description The letter, the session as it is now, and the command that was sent instead.
+         */
+        RetryAccepted: {
+            /** Commandid */
+            commandId: string;
+            letter: components["schemas"]["DeadLetter"];
+            session: components["schemas"]["Session"];
         };
         /**
          * Role
@@ -1136,7 +1418,10 @@ export interface components {
         };
         /**
          * SessionCommand
-         * @description One command's life.
+         * @description One command's life; the times without an attempt's number are the newest attempt's.
+         *
+         *     `pending`: no agent has it yet. `delivered`: the stream has handed it to an agent,
+         *     which has not said so. `acknowledged`: an agent works on it.
          */
         SessionCommand: {
             /** Acknowledgedat */
@@ -1149,7 +1434,16 @@ export interface components {
              * @default 1
              */
             attempt: number;
-            /** Completedat */
+            /**
+             * Attempts
+             * @description All sendings, the newest last.
+             * @default []
+             */
+            attempts: components["schemas"]["CommandAttempt"][];
+            /**
+             * Completedat
+             * @description When its life ended, in whichever way.
+             */
             completedAt?: string | null;
             /**
              * Createdat
@@ -1161,15 +1455,24 @@ export interface components {
              * Format: date-time
              */
             deadline: string;
+            /** Deliveredat */
+            deliveredAt?: string | null;
             /** Error */
             error?: string | null;
             /** Generation */
             generation: number;
             /** Id */
             id: string;
+            /** Issuedat */
+            issuedAt?: string | null;
             /** Sessionid */
             sessionId: string;
             state: components["schemas"]["SessionCommandState"];
+            /**
+             * Supersededby
+             * @description The command that took its place before it had its effect.
+             */
+            supersededBy?: string | null;
         };
         /**
          * SessionCommandState
@@ -1180,6 +1483,13 @@ export interface components {
         SessionCommands: {
             /** Items */
             items: components["schemas"]["SessionCommand"][];
+        };
+        /** SessionHistory */
+        SessionHistory: {
+            /** Items */
+            items: components["schemas"]["HistoryEntry"][];
+            /** Nextcursor */
+            nextCursor?: string | null;
         };
         /** SessionPage */
         SessionPage: {
@@ -2619,6 +2929,389 @@ export interface operations {
             };
         };
     };
+    redrive_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cluster_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Redriven"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_dead_letters: {
+        parameters: {
+            query?: {
+                clusterId?: string | null;
+                sessionId?: string | null;
+                /** @description Without it, those nobody has settled. */
+                state?: components["schemas"]["DeadLetterState"][] | null;
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetterPage"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    discard_dead_letter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                letter_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeadLetter"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not possible in the present state. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    retry_dead_letter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                letter_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetryAccepted"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not possible in the present state. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     all_events: {
         parameters: {
             query?: {
@@ -2952,7 +3645,10 @@ export interface operations {
     };
     get_session: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Show it as it was at this moment (RFC 3339). */
+                at?: string | null;
+            };
             header?: never;
             path: {
                 session_id: string;
@@ -3432,6 +4128,91 @@ export interface operations {
             };
             /** @description Not possible in the present state. */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_history: {
+        parameters: {
+            query?: {
+                limit?: number;
+                cursor?: string | null;
+            };
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionHistory"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

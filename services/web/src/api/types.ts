@@ -31,3 +31,6 @@ export type Cluster = Schemas["Cluster"];
 export type Presence = Schemas["Presence"];
 export type Enrolment = Schemas["Enrolment"];
 export type EnrolRequest = Schemas["EnrolClusterBody"];
+export type DeadLetter = Schemas["DeadLetter"];
+export type DeadLetterState = Schemas["DeadLetterState"];
+export type HistoryEntry = Schemas["HistoryEntry"];

@@ -6,10 +6,10 @@ import { SessionTile } from "../catalog/icons";
 import { ago, cpu, dateTime, duration, memory } from "../lib/format";
 import { CopyButton } from "../shell/copy-button";
 import { ErrorNote } from "../shell/states";
-import { useCommands, useSession } from "./queries";
+import { momentsOf } from "./history";
+import { useHistory, useSession } from "./queries";
 import { nextStep, reasonText, STATE_LOOKS } from "./state";
 import { StateBadge } from "./state-badge";
-import { timeline } from "./timeline";
 
 export function DetailsDrawer({ id, onClose }: { id: string | null; onClose: () => void }) {
   return (
@@ -21,7 +21,7 @@ export function DetailsDrawer({ id, onClose }: { id: string | null; onClose: () 
 
 function Details({ id }: { id: string }) {
   const session = useSession(id);
-  const commands = useCommands(id);
+  const history = useHistory(id, session.data?.version);
   if (session.isError) return <ErrorNote error={session.error} onRetry={() => void session.refetch()} />;
   if (!session.data) return <Skeleton height={240} />;
   const told = session.data;
@@ -49,10 +49,10 @@ function Details({ id }: { id: string }) {
         </Alert>
       )}
       <Facts session={told} />
-      <Divider label="Timeline" labelPosition="left" />
-      {commands.isError && <ErrorNote error={commands.error} onRetry={() => void commands.refetch()} />}
-      <Timeline bulletSize={14} lineWidth={2} active={99}>
-        {timeline(told, commands.data?.items ?? []).map(({ key, at, title, detail, color }) => (
+      <Divider label="History" labelPosition="left" />
+      {history.isError && <ErrorNote error={history.error} onRetry={() => void history.refetch()} />}
+      <Timeline bulletSize={14} lineWidth={2} active={999} data-testid="session-history">
+        {momentsOf(history.data ?? []).map(({ key, at, title, detail, color }) => (
           <Timeline.Item key={key} color={color} title={<Text size="sm" fw={600}>{title}</Text>}>
             {detail && (
               <Text size="xs" c="dimmed" className="break">

@@ -1,8 +1,8 @@
 /** Reading and changing sessions. */
-import { type QueryClient, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import { keepPreviousData, type QueryClient, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useBackend } from "../api/backend";
 import { unwrap } from "../api/client";
-import type { Accepted, NewSession, Session, SessionPage, SessionState, ViewerRole } from "../api/types";
+import type { Accepted, HistoryEntry, NewSession, Session, SessionPage, SessionState, ViewerRole } from "../api/types";
 import { notifyError } from "../shell/notify";
 import { remember, sessionKey, useLive } from "./live";
 import { newer } from "./state";
@@ -48,12 +48,26 @@ export function useSession(id: string) {
   });
 }
 
-export function useCommands(id: string) {
+/** All that happened to a session, oldest first; a session's version tells when there is more. */
+export function useHistory(id: string, version: number | undefined) {
   const { api } = useBackend();
   return useQuery({
-    queryKey: ["commands", id],
-    queryFn: ({ signal }) =>
-      unwrap(api.GET("/api/v1/sessions/{session_id}/commands", { params: { path: { session_id: id } }, signal })),
+    queryKey: ["history", id, version],
+    queryFn: async ({ signal }): Promise<HistoryEntry[]> => {
+      const entries: HistoryEntry[] = [];
+      let cursor: string | null | undefined;
+      do {
+        const query = { limit: 200, ...(cursor && { cursor }) };
+        const page = await unwrap(
+          api.GET("/api/v1/sessions/{session_id}/history", { params: { path: { session_id: id }, query }, signal }),
+        );
+        entries.push(...page.items);
+        cursor = page.nextCursor;
+      } while (cursor && entries.length < 1000);
+      return entries;
+    },
+    enabled: version !== undefined,
+    placeholderData: keepPreviousData,
   });
 }
 

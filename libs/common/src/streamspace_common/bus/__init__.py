@@ -5,6 +5,7 @@ No other package imports `nats`. Start with `Bus` (connection.py) and `PullLoop`
 what.
 """
 
+from streamspace_common.bus.advisories import Advisory, parse_advisory
 from streamspace_common.bus.connection import Bus
 from streamspace_common.bus.consume import Delivery, PullLoop, Reject, Retry, RetryPolicy
 from streamspace_common.bus.errors import (
@@ -17,14 +18,17 @@ from streamspace_common.bus.errors import (
     ProvisioningError,
     WrongLastSequenceError,
 )
-from streamspace_common.bus.inspection import ConsumerLag
+from streamspace_common.bus.inspection import ConsumerLag, StreamState
 from streamspace_common.bus.provision import ensure_durable, provision
 from streamspace_common.bus.publishing import Stored
 from streamspace_common.bus.requests import Served
+from streamspace_common.bus.snapshots import StreamCopy
+from streamspace_common.bus.streams import Streams
 from streamspace_common.bus.subscriptions import CoreMessage, Subscription
 from streamspace_common.bus.tail import StartAt, StreamMessage
 
 __all__ = [
+    "Advisory",
     "ApiError",
     "Bus",
     "BusError",
@@ -43,9 +47,13 @@ __all__ = [
     "Served",
     "StartAt",
     "Stored",
+    "StreamCopy",
     "StreamMessage",
+    "StreamState",
+    "Streams",
     "Subscription",
     "WrongLastSequenceError",
     "ensure_durable",
+    "parse_advisory",
     "provision",
 ]

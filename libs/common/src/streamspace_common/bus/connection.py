@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from streamspace_common.bus import inspection, publishing, requests
-from streamspace_common.bus.envelope import core_headers, event_headers
+from streamspace_common.bus.encryption import encryption
+from streamspace_common.bus.envelope import TRACE, TYPE, core_headers, event_headers
 from streamspace_common.bus.inspection import ConsumerLag
 from streamspace_common.bus.link import PING_INTERVAL, Link
 from streamspace_common.bus.publishing import Stored
@@ -23,6 +24,7 @@ from streamspace_common.contracts.ids import ClusterId, SessionId
 from streamspace_common.contracts.requests import ClusterMethod, Method, Reply, Request
 from streamspace_common.contracts.streams import COMMANDS
 from streamspace_common.contracts.subjects import command as command_subject
+from streamspace_common.runtime.tracing import Kind, span
 
 Handlers = Mapping[Method[Any, Any], requests.Handler]
 ClusterHandlers = Mapping[ClusterMethod[Any, Any], requests.Handler]
@@ -42,6 +44,7 @@ class Bus:
         *,
         name: str,
         credentials: Path | None = None,
+        ca_file: Path | None = None,
         inbox: str = "_INBOX",
         on_closed: Callable[[], None] | None = None,
         ping_interval: int = PING_INTERVAL,
@@ -49,18 +52,25 @@ class Bus:
         """Connect, waiting for the server as long as it takes.
 
         Args:
-            url: one server, or several of a cluster separated by commas.
+            url: one server, or several of a cluster separated by commas; all of them
+                `tls://` or none.
             name: shown in the server's monitoring, for instance `session/host-1`.
             credentials: a `.creds` file; it is read again at each reconnect.
+            ca_file: certificate authorities trusted for `tls://` besides the system's.
             inbox: prefix of this client's inboxes: `Permissions.inbox` of its role.
             on_closed: called when the client gave up for good; end the process then.
             ping_interval: seconds between checks that the server still answers.
+
+        Raises:
+            FatalError: some addresses are `tls://` and others are not, or `ca_file` holds
+                no certificate that can be read.
         """
         return cls(
             await Link.open(
                 url,
                 name=name,
                 credentials=credentials,
+                encryption=encryption(url, ca_file),
                 inbox=inbox,
                 on_closed=on_closed,
                 ping_interval=ping_interval,
@@ -123,14 +133,19 @@ class Bus:
             MessageTooLargeError: larger than the stream or the server takes.
             ApiError: the stream refuses it for another reason.
         """
-        return await publishing.store(
-            self.link,
-            subject,
-            payload,
-            headers,
-            expected_last_subject_sequence=expected_last_subject_sequence,
-            timeout=timeout,
-        )
+        kind, parent = headers.get(TYPE) or "message", headers.get(TRACE)
+        with span(f"publish {kind}", Kind.PRODUCER, parent=parent, subject=subject) as traced:
+            if traced.traceparent:
+                # Whoever takes it goes on from here, not from where it was written.
+                headers = {**headers, TRACE: traced.traceparent}
+            return await publishing.store(
+                self.link,
+                subject,
+                payload,
+                headers,
+                expected_last_subject_sequence=expected_last_subject_sequence,
+                timeout=timeout,
+            )
 
     async def publish_core(self, subject: str, message: Message) -> None:
         """Send to whoever listens right now; nothing is stored.
@@ -234,6 +249,18 @@ class Bus:
             ApiError: with `is_missing` when there is no such durable.
         """
         return await inspection.consumer_lag(self.link, stream, durable)
+
+    async def stream_bounds(self, stream: str) -> tuple[int, int]:
+        """The first and the last sequence that the stream holds."""
+        return await inspection.bounds(self.link, stream)
+
+    async def next_message(self, stream: str, subject: str, sequence: int) -> StreamMessage | None:
+        """The first message from `sequence` on that matches; None when there is none."""
+        return await inspection.next_of(self.link, stream, subject, sequence)
+
+    async def message_at(self, stream: str, sequence: int) -> StreamMessage | None:
+        """One stored message; None when the stream has replaced or removed it."""
+        return await inspection.message_at(self.link, stream, sequence)
 
     async def newest_command(self, cluster: ClusterId, session: SessionId) -> StreamMessage | None:
         """The command a session's agent has to obey, while the stream holds one."""

@@ -18,6 +18,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -29,6 +30,7 @@ from streamspace_common.bus.envelope import TYPE, carried
 from streamspace_common.bus.errors import BusError
 from streamspace_common.bus.pulling import Puller
 from streamspace_common.contracts.streams import Durable
+from streamspace_common.runtime.tracing import Kind, Span, span
 
 log = structlog.get_logger(__name__)
 
@@ -284,10 +286,23 @@ class PullLoop:
             if not self._accepting:
                 await self._hand_back(held.reply)
                 return
-            with carried(held.delivery.headers):
-                await self._settle(held, await self._outcome(held.delivery))
+            delivery = held.delivery
+            with carried(delivery.headers), self._span(delivery) as traced:
+                outcome = await self._outcome(delivery)
+                if outcome != _ACK:
+                    traced.fail(outcome.decode("ascii", "replace"))
+                await self._settle(held, outcome)
         finally:
             del self._held[held.delivery.sequence]
+
+    def _span(self, delivery: Delivery) -> AbstractContextManager[Span]:
+        return span(
+            f"process {delivery.type or self._durable.stream}",
+            Kind.CONSUMER,
+            consumer=self._durable.name,
+            subject=delivery.subject,
+            deliveries=delivery.deliveries,
+        )
 
     async def _outcome(self, delivery: Delivery) -> bytes:
         """Run the handler; the settlement its end asks for, as the server wants it."""

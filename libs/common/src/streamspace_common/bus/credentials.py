@@ -17,6 +17,7 @@ the server's configuration are not.
 """
 
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -31,7 +32,7 @@ import nkeys
 
 from streamspace_common.contracts.base import Contract
 from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.contracts.permissions import SERVICES, Permissions
+from streamspace_common.contracts.permissions import OPERATORS, SERVICES, Permissions
 from streamspace_common.contracts.permissions import agent as agent_permissions
 from streamspace_common.contracts.streams import COMMANDS
 
@@ -109,6 +110,15 @@ def service_credentials(issuer: Issuer, service: str, *, name: str | None = None
         KeyError: there is no such service.
     """
     return mint_user(SERVICES[service], name or service, issuer)
+
+
+def operator_credentials(issuer: Issuer, role: str, *, expires_at: datetime | None = None) -> str:
+    """The `.creds` text of an operator's command line, with the rights `OPERATORS` gives it.
+
+    Raises:
+        KeyError: there is no such role.
+    """
+    return mint_user(OPERATORS[role], role, issuer, expires_at=expires_at)
 
 
 def agent_credentials(
@@ -247,7 +257,6 @@ def server_config(
         name: the server's name in monitoring.
         max_file_bytes: has to exceed the sum of the streams' `max_bytes`.
     """
-    accounts = mint_accounts(trust)
     lines = [
         f"server_name: {json.dumps(name)}",
         f"listen: {json.dumps(f'{host}:{port}')}",
@@ -267,6 +276,15 @@ def server_config(
         "  sync_interval: always",
         "  limits { default_max_consumers: 5000 }",
         "}",
+        accounts_config(trust),
+    ]
+    return "\n".join(lines)
+
+
+def accounts_config(trust: Trust) -> str:
+    """The part of a server's configuration that says whom it trusts; all of a cluster share it."""
+    accounts = mint_accounts(trust)
+    lines = [
         f"operator: {mint_operator(trust)}",
         f"system_account: {accounts[0].public}",
         "resolver: MEMORY",
@@ -276,6 +294,12 @@ def server_config(
         "",
     ]
     return "\n".join(lines)
+
+
+def rights() -> str:
+    """A digest of what tokens of this version allow; another one asks for signing them anew."""
+    told = repr((sorted(SERVICES.items()), _CORE_EXPORTS, _AGENT_EXPORTS))
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 # A pull is answered with many messages, everything else with one.

@@ -15,6 +15,7 @@ connection broke, fails at once instead of waiting for its timeout (the vendor's
 import asyncio
 import json
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
@@ -22,9 +23,11 @@ from typing import Any, Self
 
 import structlog
 from nats import errors as nats_errors
-from nats.aio.client import Client, Server
+from nats.aio.client import Server
 from nats.aio.msg import Msg
 
+from streamspace_common.bus.client import Client
+from streamspace_common.bus.encryption import EncryptedTransport
 from streamspace_common.bus.errors import (
     ApiError,
     BusUnavailableError,
@@ -82,15 +85,20 @@ class Link:
         *,
         name: str,
         credentials: Path | None,
+        encryption: ssl.SSLContext | None = None,
         inbox: str,
         on_closed: Callable[[], None] | None,
         ping_interval: int = PING_INTERVAL,
     ) -> Self:
         """Connect; tries for ever until the server is there.
 
-        `url` may name several servers of one cluster, separated by commas.
+        `url` may name several servers of one cluster, separated by commas. With
+        `encryption` the connection begins with TLS: waiting for the server to ask for it,
+        as the client does by default, lets whoever is in between leave the question out.
         """
         link = cls(name, on_closed)
+        if encryption is not None:
+            link.client._transport = EncryptedTransport()  # noqa: SLF001 - no setting for it
         try:
             await link.client.connect(
                 [part.strip() for part in url.split(",")],
@@ -102,6 +110,8 @@ class Link:
                 lame_duck_mode_cb=link._on_lame_duck,
                 user_credentials=str(credentials) if credentials else None,
                 inbox_prefix=inbox,
+                tls=encryption,
+                tls_handshake_first=encryption is not None,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=random.uniform(0.2, 1.0),  # type: ignore[arg-type]
                 reconnect_to_server_handler=_next_server,

@@ -31,6 +31,7 @@ from streamspace_common.bus.errors import (
 from streamspace_common.bus.link import Link
 from streamspace_common.contracts.base import Contract
 from streamspace_common.contracts.problems import Code, FieldProblem, Problem, ProblemError
+from streamspace_common.runtime.tracing import Kind, span
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +63,9 @@ async def call(
 
 async def call_unread(link: Link, subject: str, request: Contract, *, timeout: float) -> bytes:
     """Ask on `subject`; the answer's JSON as it came. See `Bus.call_unread`."""
-    payload, headers = request.to_json(), request_headers()
     try:
-        answer = await _ask(link, subject, payload, headers, timeout)
+        with span(f"call {_method(subject)}", Kind.CLIENT):
+            answer = await _ask(link, subject, request.to_json(), request_headers(), timeout)
     except MessageTooLargeError as error:
         raise ProblemError.of(Code.PAYLOAD_TOO_LARGE, "Send less at once.") from error
     except BusUnavailableError as error:
@@ -104,6 +105,12 @@ async def _ask(
         else:
             return _Answer(message.data, message.headers or {})
     raise AssertionError("the last try returns or raises")
+
+
+def _method(subject: str) -> str:
+    """What is asked, without the cluster that is."""
+    prefix, callee, name = (*subject.split("."), "", "")[:3]
+    return f"{prefix}.{name}" if prefix == "rpc" else f"{callee}.{name}"
 
 
 def _callee(subject: str) -> str:
@@ -189,8 +196,13 @@ class Served:
 
     async def _serve_one(self, request: Request, model: type[Contract], handler: Handler) -> None:
         with carried(request.headers or {}):
-            async with self._slots:
-                outcome = await _outcome(request, model, handler)
+            with span(f"handle {_method(request.subject)}", Kind.SERVER) as traced:
+                async with self._slots:
+                    outcome = await _outcome(request, model, handler)
+                if isinstance(outcome, Problem):
+                    traced.set(problem=outcome.code)
+                    if outcome.status >= 500:
+                        traced.fail(outcome.code)
             if isinstance(outcome, Problem):
                 await self._respond_problem(request, outcome)
                 return

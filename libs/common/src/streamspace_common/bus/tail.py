@@ -35,7 +35,10 @@ _SECOND = 1_000_000_000
 
 @dataclass(frozen=True)
 class StreamMessage:
-    """One stored message; `type` is its `ce-type` header."""
+    """One stored message; `type` is its `ce-type` header.
+
+    `pending` is how many more of those asked for the stream held when this one was sent.
+    """
 
     subject: str
     sequence: int
@@ -43,6 +46,7 @@ class StreamMessage:
     type: str
     payload: bytes
     headers: Mapping[str, str]
+    pending: int = 0
 
 
 @dataclass(frozen=True)
@@ -254,4 +258,5 @@ def _read(message: Msg) -> StreamMessage:
         type=headers.get(TYPE, ""),
         payload=message.data,
         headers=headers,
+        pending=metadata.num_pending,
     )

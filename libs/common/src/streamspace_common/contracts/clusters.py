@@ -89,6 +89,9 @@ class Cluster(Contract):
         default=0, description="Commands no agent of the cluster has taken yet."
     )
     oldest_waiting_command_at: Timestamp | None = None
+    oldest_waiting_seconds: float | None = Field(
+        default=None, description="Its age by the control plane's clock."
+    )
     agents: int = 0
     labels: dict[str, str] = Field(default_factory=dict)
     last_seen_at: Timestamp | None = None
@@ -104,6 +107,11 @@ class Enrolment(Contract):
     nats_urls: tuple[str, ...]
     credentials: str = Field(description="A NATS .creds document. Secret.")
     tunnel_url: str = Field(description="Base address the agent dials tunnels back to.")
+    certificate_authorities: str | None = Field(
+        default=None,
+        description="Certificates (PEM) the agent trusts besides its system's own, for NATS and "
+        "for the relay.",
+    )
 
 
 class OpenTunnel(Message):

@@ -13,6 +13,7 @@ from pydantic import Field
 from streamspace_common.contracts.base import Message, Timestamp
 from streamspace_common.contracts.catalog import SyncCounts, TemplateManifest
 from streamspace_common.contracts.clusters import Presence
+from streamspace_common.contracts.dead_letters import DeadLetter
 from streamspace_common.contracts.identity import Actor, User
 from streamspace_common.contracts.ids import (
     CatalogIdText,
@@ -27,6 +28,7 @@ from streamspace_common.contracts.sessions import (
     PhaseTiming,
     Reason,
     Session,
+    SessionCommand,
     SessionState,
 )
 from streamspace_common.contracts.subjects import Aggregate, Subject, agent_event, core_event
@@ -152,10 +154,15 @@ class SessionCreated(_SessionEvent):
     KIND: ClassVar[str] = "created"
     session: Session
     command_id: CommandIdText
+    command: SessionCommand | None = Field(default=None, description="The first command.")
 
 
 class SessionStateChanged(_SessionEvent):
-    """The session after the change, with the state before it."""
+    """The session after the change, with the state before it.
+
+    `command` is its newest command as the change left it, `replaced` the older one that
+    it took the place of.
+    """
 
     TYPE: ClassVar[str] = "session.state-changed.v1"
     KIND: ClassVar[str] = "state_changed"
@@ -167,6 +174,48 @@ class SessionStateChanged(_SessionEvent):
     generation: int
     command_id: CommandIdText | None = None
     session: Session
+    command: SessionCommand | None = None
+    replaced: SessionCommand | None = None
+
+
+class SessionCommandChanged(_SessionEvent):
+    """A command's life went on without a change of its session's state."""
+
+    TYPE: ClassVar[str] = "session.command-changed.v1"
+    KIND: ClassVar[str] = "command_changed"
+    command: SessionCommand
+    replaced: SessionCommand | None = None
+    session: Session
+
+
+class _DeadLetterEvent(CoreEvent):
+    """`owner_id` is null for a resource that belonged to no session."""
+
+    AGGREGATE: ClassVar[Aggregate] = Aggregate.SESSION
+    session_id: SessionIdText
+    owner_id: UserIdText | None = None
+    letter: DeadLetter
+
+    @property
+    def about(self) -> str:
+        return self.session_id
+
+
+class CommandDied(_DeadLetterEvent):
+    """A command gave up and was moved to the dead letters."""
+
+    TYPE: ClassVar[str] = "session.command-died.v1"
+    KIND: ClassVar[str] = "command_died"
+
+
+class DeadLetterRetried(_DeadLetterEvent):
+    TYPE: ClassVar[str] = "session.dead-letter-retried.v1"
+    KIND: ClassVar[str] = "dead_letter_retried"
+
+
+class DeadLetterDiscarded(_DeadLetterEvent):
+    TYPE: ClassVar[str] = "session.dead-letter-discarded.v1"
+    KIND: ClassVar[str] = "dead_letter_discarded"
 
 
 class SessionActivity(_SessionEvent):
@@ -324,6 +373,10 @@ AGENT_EVENTS: tuple[type[AgentEvent], ...] = (
 CORE_EVENTS: tuple[type[CoreEvent], ...] = (
     SessionCreated,
     SessionStateChanged,
+    SessionCommandChanged,
+    CommandDied,
+    DeadLetterRetried,
+    DeadLetterDiscarded,
     SessionActivity,
     TemplatePublished,
     TemplateWithdrawn,
@@ -339,6 +392,15 @@ CORE_EVENTS: tuple[type[CoreEvent], ...] = (
     ClusterEnrolled,
     ClusterPresenceChanged,
 )
+SESSION_HISTORY: tuple[type[CoreEvent], ...] = (
+    SessionCreated,
+    SessionStateChanged,
+    SessionCommandChanged,
+    CommandDied,
+    DeadLetterRetried,
+    DeadLetterDiscarded,
+)
+"""What a session's history is made of: all that the session service decides of it."""
 EVENT_TYPES: dict[str, type[Event]] = {event.TYPE: event for event in (*AGENT_EVENTS, *CORE_EVENTS)}
 
 

@@ -7,7 +7,15 @@ its own inbox prefix only, so that no client can listen to another one's answers
 from dataclasses import dataclass
 
 from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.contracts.streams import COMMANDS, EVENTS, SESSION_EVENTS, agent_durable
+from streamspace_common.contracts.streams import (
+    ADVISORIES,
+    COMMANDS,
+    EVENTS,
+    SESSION_ADVISORIES,
+    SESSION_EVENTS,
+    STREAMS,
+    agent_durable,
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,12 @@ SERVICES: dict[str, Permissions] = {
         publish=(
             # The session service provisions the streams and the clusters' durables.
             "$JS.API.>",
+            # Flow control, for whoever rebuilds its projection with its credentials.
+            "$JS.FC.>",
             f"$JS.ACK.{EVENTS.name}.{SESSION_EVENTS.name}.>",
             f"$JS.ACK.*.*.{EVENTS.name}.{SESSION_EVENTS.name}.>",
+            f"$JS.ACK.{ADVISORIES.name}.{SESSION_ADVISORIES.name}.>",
+            f"$JS.ACK.*.*.{ADVISORIES.name}.{SESSION_ADVISORIES.name}.>",
             "cmd.*.*",
             "dlq.*.*",
             "evt.core.session.*.*",
@@ -89,6 +101,43 @@ SERVICES: dict[str, Permissions] = {
         ),
     ),
 }
+
+
+def _each_stream(*forms: str) -> tuple[str, ...]:
+    return tuple(form.format(stream.name) for stream in STREAMS for form in forms)
+
+
+# Messages are read one by one, without a consumer: whoever may create consumers on a
+# stream may also change and delete those of others.
+_LOOK_AT_STREAMS = (
+    "$JS.API.INFO",
+    *_each_stream(
+        "$JS.API.STREAM.INFO.{}",
+        "$JS.API.STREAM.MSG.GET.{}",
+        "$JS.API.CONSUMER.LIST.{}",
+        "$JS.API.STREAM.SNAPSHOT.{}",
+    ),
+    # Signs of life while a snapshot is taken.
+    "$JS.SNAPSHOT.ACK.>",
+)
+
+OPERATORS: dict[str, Permissions] = {
+    "ops": Permissions(
+        publish=_LOOK_AT_STREAMS, subscribe=("_INBOX_ops.>",), inbox="_INBOX_ops", responses=0
+    ),
+    "restore": Permissions(
+        publish=(
+            *_LOOK_AT_STREAMS,
+            *_each_stream("$JS.API.STREAM.RESTORE.{}", "$JS.API.STREAM.DELETE.{}"),
+            "$JS.SNAPSHOT.RESTORE.>",
+        ),
+        subscribe=("_INBOX_restore.>",),
+        inbox="_INBOX_restore",
+        responses=0,
+    ),
+}
+"""People with a command line: `ops` looks at streams and copies them, and can change nothing;
+`restore` can also put a copy in a stream's place."""
 
 
 def agent(cluster: ClusterId) -> Permissions:

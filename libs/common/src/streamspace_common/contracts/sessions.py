@@ -72,6 +72,13 @@ class Reason(StrEnum):
     MISSING_PROGRAM = "missing-program"
     NO_SPACE = "no-space"
     UNSUPPORTED_TEMPLATE = "unsupported-template"
+    IMAGE_NOT_FOUND = "image-not-found"
+    IMAGE_DENIED = "image-denied"
+    IMAGE_UNAVAILABLE = "image-unavailable"
+    UNSCHEDULABLE = "unschedulable"
+    QUOTA_EXCEEDED = "quota-exceeded"
+    CRASH_LOOP = "crash-loop"
+    OUT_OF_MEMORY = "out-of-memory"
     DEADLINE_EXCEEDED = "deadline-exceeded"
     CLUSTER_OFFLINE = "cluster-offline"
     LOST = "lost"
@@ -145,8 +152,22 @@ class SessionCommandState(StrEnum):
     EXPIRED = "expired"
 
 
+class CommandAttempt(Contract):
+    """One sending of a command. `delivered_at` is when an agent was first seen to have it."""
+
+    attempt: int = Field(ge=1)
+    issued_at: Timestamp
+    delivered_at: Timestamp | None = None
+    acknowledged_at: Timestamp | None = None
+    error: str | None = None
+
+
 class SessionCommand(Contract):
-    """One command's life."""
+    """One command's life; the times without an attempt's number are the newest attempt's.
+
+    `pending`: no agent has it yet. `delivered`: the stream has handed it to an agent,
+    which has not said so. `acknowledged`: an agent works on it.
+    """
 
     id: CommandIdText
     session_id: SessionIdText
@@ -157,6 +178,16 @@ class SessionCommand(Contract):
     actor: Actor
     error: str | None = None
     created_at: Timestamp
+    issued_at: Timestamp | None = None
+    delivered_at: Timestamp | None = None
     acknowledged_at: Timestamp | None = None
-    completed_at: Timestamp | None = None
+    completed_at: Timestamp | None = Field(
+        default=None, description="When its life ended, in whichever way."
+    )
     deadline: Timestamp
+    superseded_by: CommandIdText | None = Field(
+        default=None, description="The command that took its place before it had its effect."
+    )
+    attempts: tuple[CommandAttempt, ...] = Field(
+        default=(), description="All sendings, the newest last."
+    )

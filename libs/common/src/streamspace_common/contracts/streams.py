@@ -80,7 +80,20 @@ DLQ = Stream(
     max_message_size=128 * 1024,
 )
 
-STREAMS: tuple[Stream, ...] = (COMMANDS, EVENTS, DLQ)
+ADVISORIES = Stream(
+    name="ADVISORIES",
+    subjects=(
+        f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{COMMANDS.name}.*",
+        f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{COMMANDS.name}.*",
+    ),
+    description="What the server says of commands it will not deliver again.",
+    # As long as the commands themselves: the session service may be away meanwhile.
+    max_age=timedelta(days=7),
+    max_bytes=256 * _MIB,
+    max_message_size=16 * 1024,
+)
+
+STREAMS: tuple[Stream, ...] = (COMMANDS, EVENTS, DLQ, ADVISORIES)
 
 
 def agent_durable(cluster: ClusterId) -> Durable:
@@ -115,4 +128,12 @@ SESSION_EVENTS = Durable(
 )
 """Everything the session service acts on."""
 
-SERVICE_DURABLES: tuple[Durable, ...] = (SESSION_EVENTS,)
+SESSION_ADVISORIES = Durable(
+    name="session-advisories",
+    stream=ADVISORIES.name,
+    filters=(Subject("$JS.EVENT.ADVISORY.CONSUMER.>"),),
+    max_deliver=-1,
+)
+"""What the session service makes dead letters of."""
+
+SERVICE_DURABLES: tuple[Durable, ...] = (SESSION_EVENTS, SESSION_ADVISORIES)

@@ -59,17 +59,37 @@ class ServiceSettings(BaseSettings):
 
     nats_url: str = Field(
         default="nats://127.0.0.1:4222",
-        description="Address of the NATS server; several may be given with commas between.",
+        description="Address of the NATS server; several may be given with commas between. "
+        "`tls://` encrypts from the first byte, which the server has to allow "
+        "(`handshake_first`).",
     )
     nats_credentials: Path | None = Field(
         default=None,
         description="A NATS .creds file. None for a server without authentication, as in tests.",
+    )
+    nats_ca_file: Path | None = Field(
+        default=None,
+        description="Certificate authorities (PEM) that are trusted for `tls://`, besides the "
+        "system's own.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Lowest level that is written."
     )
     log_format: Literal["json", "console"] = Field(
         default="json", description="`json` for machines, one object a line; `console` for people."
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        description="Base address of an OpenTelemetry collector that takes traces as OTLP over "
+        "HTTP, for instance http://collector:4318. Without it nothing is recorded.",
+    )
+    otlp_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of traces that are kept. The same for all services, or traces get "
+        "holes.",
     )
     health_host: str = Field(
         default="127.0.0.1",

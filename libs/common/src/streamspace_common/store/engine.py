@@ -7,14 +7,13 @@ before use (this costs no round trip, unlike a ping), and errors of a connection
 that dies in the middle become `StoreUnavailableError`.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import asyncpg
 from sqlalchemy import event, func, select
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.asyncio import AsyncSession as PlainAsyncSession
@@ -22,6 +21,7 @@ from sqlalchemy.orm import Session as PlainSession
 from sqlmodel import Session
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from streamspace_common.store.address import address
 from streamspace_common.store.errors import StoreUnavailableError, translate, unreachable
 
 COMMIT_HOOK: Final = "streamspace.after_commit"
@@ -45,22 +45,28 @@ def create_engine(url: str, *, pool_size: int = 10, application: str = "") -> As
     """An engine on asyncpg with timeouts that a short transaction never meets.
 
     Args:
-        url: `postgresql://user:password@host:port/database`.
+        url: `postgresql://user:password@host:port/database`, with `sslmode` and
+            `sslrootcert` as libpq takes them.
         pool_size: connections kept open; half as many again are opened under load.
         application: shown in `pg_stat_activity`.
     """
     settings = dict(_SERVER_SETTINGS)
     if application:
         settings["application_name"] = application
+    where, protection = address(url)
     engine = create_async_engine(
-        make_url(url).set(drivername="postgresql+asyncpg"),
+        where,
         pool_size=pool_size,
         max_overflow=max(pool_size // 2, 1),
         pool_timeout=5.0,
         pool_recycle=1800,
         # An error quotes its statement in the log; the values may be secrets.
         hide_parameters=True,
-        connect_args={"timeout": _CONNECT_TIMEOUT, "server_settings": settings},
+        connect_args={
+            "timeout": _CONNECT_TIMEOUT,
+            "server_settings": settings,
+            **protection,
+        },
     )
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
@@ -86,8 +92,10 @@ class StoreSession(AsyncSession):
 class Database:
     """A service's database: sessions, health, and news of commits."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, protection: Mapping[str, Any] | None = None) -> None:
         self.engine = engine
+        self.protection = dict(protection or {})
+        """How the connections that are not the engine's are encrypted (see `address`)."""
         self.sessions: async_sessionmaker[StoreSession] = async_sessionmaker(
             engine, class_=StoreSession, expire_on_commit=False, autoflush=True
         )
@@ -96,7 +104,8 @@ class Database:
     @classmethod
     def connect(cls, url: str, *, pool_size: int = 10, application: str = "") -> "Database":
         """A database by URL. Connects when first used."""
-        return cls(create_engine(url, pool_size=pool_size, application=application))
+        engine = create_engine(url, pool_size=pool_size, application=application)
+        return cls(engine, protection=address(url)[1])
 
     def on_commit(self, listener: Callable[[], None]) -> None:
         """Call `listener` after each commit that wrote to the outbox."""

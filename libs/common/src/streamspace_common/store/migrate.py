@@ -16,13 +16,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.supervisor import FatalError
+from streamspace_common.store.address import address
 from streamspace_common.store.errors import translate
 
 log = get_logger(__name__)
@@ -56,10 +56,11 @@ async def migrate(
         FatalError: PostgreSQL did not come up in `attempts` tries `pause` seconds apart,
             refuses us, or the database is newer than this program.
     """
+    where, protection = address(url)
     engine = create_async_engine(
-        make_url(url).set(drivername="postgresql+asyncpg"),
+        where,
         poolclass=NullPool,
-        connect_args={"timeout": 5.0, "server_settings": {"timezone": "UTC"}},
+        connect_args={"timeout": 5.0, "server_settings": {"timezone": "UTC"}, **protection},
     )
     try:
         connection = await _connected(engine.connect, attempts, pause)

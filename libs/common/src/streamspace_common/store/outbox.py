@@ -6,7 +6,7 @@ order, under a message id that makes a second time harmless.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -35,6 +35,7 @@ __all__ = [
     "enqueue_all",
     "enqueue_command",
     "enqueue_event",
+    "enqueue_stored",
 ]
 
 
@@ -75,6 +76,23 @@ async def enqueue_command(
     takes its place.
     """
     _add(session, OutboxRow(**_command_values(command, source, current_traceparent())))
+
+
+async def enqueue_stored(
+    session: AsyncSession, subject: str, payload: bytes, message_headers: Mapping[str, str]
+) -> None:
+    """Publish a message once this transaction has committed, just as it is given.
+
+    For what is neither an event nor a command of our own making: a copy of a message.
+    Its headers hold the `Nats-Msg-Id` that makes a second publication harmless.
+    """
+    row = OutboxRow(
+        msg_id=message_headers[headers.MESSAGE_ID],
+        subject=subject,
+        headers=dict(message_headers),
+        payload=payload,
+    )
+    _add(session, row)
 
 
 async def enqueue_all(

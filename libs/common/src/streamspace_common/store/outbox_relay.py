@@ -51,6 +51,12 @@ ON CONFLICT (subject) DO UPDATE SET
   sequence = excluded.sequence, generation = excluded.generation, attempt = excluded.attempt,
   stored_at = clock_timestamp()
 """
+_MEASURE: Final = """
+SELECT count(*) AS waiting,
+       coalesce(extract(epoch FROM clock_timestamp() - min(created_at)), 0)::float8 AS age
+FROM outbox
+"""
+_MEASURE_EVERY: Final = 5.0
 _PRUNE: Final = "DELETE FROM command_sequences WHERE stored_at < clock_timestamp() - $1::interval"
 
 _PUBLISHED: Final = Counter(
@@ -58,6 +64,13 @@ _PUBLISHED: Final = Counter(
 )
 _ACTIVE: Final = Gauge(
     "streamspace_outbox_active", "1 where this process is the one that publishes."
+)
+
+_BACKLOG: Final = Gauge(
+    "streamspace_outbox_backlog_messages", "Messages that were committed and wait to be published."
+)
+_AGE: Final = Gauge(
+    "streamspace_outbox_age_seconds", "Age of the oldest of them; 0 when there is none."
 )
 
 _CONNECTION_ERRORS: Final = (
@@ -89,6 +102,7 @@ class OutboxRelay:
         self._dsn = database.engine.url.set(drivername="postgresql").render_as_string(
             hide_password=False
         )
+        self._protection = database.protection
         self._publisher = BatchPublisher(bus)
         self._on_superseded = on_commands_superseded
         self._woken = asyncio.Event()
@@ -120,6 +134,7 @@ class OutboxRelay:
     async def _serve_one_connection(self) -> None:
         connection = await asyncpg.connect(
             self._dsn,
+            **self._protection,
             timeout=5,
             command_timeout=30,
             server_settings={"application_name": "outbox-relay", "timezone": "UTC"},
@@ -134,7 +149,10 @@ class OutboxRelay:
             await self._relay(connection)
         finally:
             self._active = False
+            # Whoever is active now knows what waits.
             _ACTIVE.set(0)
+            _BACKLOG.set(0)
+            _AGE.set(0)
             connection.terminate()
 
     @staticmethod
@@ -145,12 +163,15 @@ class OutboxRelay:
 
     async def _relay(self, connection: Any) -> None:
         loop = asyncio.get_running_loop()
-        prune_at = loop.time()
+        prune_at = measure_at = loop.time()
         while not connection.is_closed():
             self._woken.clear()
             if loop.time() >= prune_at:
                 await connection.execute(_PRUNE, _PRUNE_AGE)
                 prune_at = loop.time() + _PRUNE_EVERY
+            if loop.time() >= measure_at:
+                await _measure(connection)
+                measure_at = loop.time() + _MEASURE_EVERY
             rows = await connection.fetch(_READ, BATCH)
             published = await self._publish(connection, [_entry(row) for row in rows])
             if len(rows) == BATCH and published:
@@ -173,6 +194,12 @@ class OutboxRelay:
             await connection.execute(_SETTLE, outcome.done, *outcome.columns())
             _PUBLISHED.inc(len(outcome.done))
         return bool(outcome.done)
+
+
+async def _measure(connection: Any) -> None:
+    row = await connection.fetchrow(_MEASURE)
+    _BACKLOG.set(row["waiting"])
+    _AGE.set(max(row["age"], 0))
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

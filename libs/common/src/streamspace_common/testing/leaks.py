@@ -1,4 +1,4 @@
-"""No test may leave anything running: no task, no child process, no thread."""
+"""No test may leave anything behind: no task, no child process, no thread, no logging."""
 
 import asyncio
 import inspect
@@ -8,9 +8,18 @@ from collections.abc import AsyncIterator, Iterator
 import psutil
 import pytest
 import pytest_asyncio
+import structlog
 
 _GRACE = 2.0
 """Seconds for what is ending already."""
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """Undo what a test, or the program it runs in this process, did to logging."""
+    kept = structlog.get_config()
+    yield
+    structlog.configure(**kept)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,12 @@ Loaded by its entry point, so that no test has to import from a conftest.
 from hypothesis import HealthCheck, settings
 
 from streamspace_common.testing.clock import clock
-from streamspace_common.testing.leaks import no_leaked_processes, no_leaked_tasks, task_guard
+from streamspace_common.testing.leaks import (
+    logs_as_before,
+    no_leaked_processes,
+    no_leaked_tasks,
+    task_guard,
+)
 from streamspace_common.testing.nats import bus, nats_server
 from streamspace_common.testing.postgres import (
     database,
@@ -20,6 +25,7 @@ __all__ = [
     "clock",
     "database",
     "database_url",
+    "logs_as_before",
     "migrations_package",
     "nats_server",
     "no_leaked_processes",

@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from streamspace_common.bus import Bus, BusError, Delivery, PullLoop
+from pydantic import ValidationError
+
+from streamspace_common.bus import Bus, BusError, Delivery, PullLoop, Reject
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import (
     Capacity,
@@ -61,6 +63,8 @@ class ScriptedAgent:
         cluster: its cluster, whose durable the session service has made.
         deaf_to: actions it takes and never answers, as an agent that hangs.
         failing: actions that fail for good, with the reason it then gives.
+        speechless: takes commands and neither reports nor settles them, as one that hangs.
+        refusing: actions it terminates without a report, in these words.
     """
 
     bus: Bus
@@ -72,6 +76,8 @@ class ScriptedAgent:
     heartbeat_every: float = 0.2
     deaf_to: set[str] = field(default_factory=set)
     failing: dict[str, Reason] = field(default_factory=dict)
+    refusing: dict[str, str] = field(default_factory=dict)
+    speechless: bool = False
     draining: bool = False
     phases: tuple[Phase, ...] = (Phase.CREATED, Phase.READY)
     holds: dict[SessionId, Held] = field(default_factory=dict)
@@ -172,8 +178,15 @@ class ScriptedAgent:
                 continue
 
     async def _obey(self, delivery: Delivery) -> None:
-        command = COMMAND.validate_json(delivery.payload)
+        try:
+            command = COMMAND.validate_json(delivery.payload)
+        except ValidationError:
+            raise Reject("unreadable command") from None
         self.commands.append(command)
+        if self.speechless:
+            await asyncio.Event().wait()
+        if (words := self.refusing.get(command.action)) is not None:
+            raise Reject(words)
         held = self.holds.get(command.session_id)
         if held is not None and held.generation > command.generation:
             await self._report(
@@ -191,7 +204,7 @@ class ScriptedAgent:
                     **self._about(command, "failed"), reason=reason, message=f"{reason}, as told."
                 )
             )
-            return
+            raise Reject(f"{reason}: as told")
         await self._carry_out(command)
 
     async def _carry_out(self, command: Command) -> None:

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HTTP_REQUESTS: Final = Histogram(
-    "streamspace_http_request_seconds",
+    "streamspace_http_request_duration_seconds",
     "Time to the first byte of the answer; a stream of events may go on for hours.",
-    labelnames=("method", "route", "status"),
+    labelnames=("method", "route", "code"),
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 _BUILD: Final = Gauge(
@@ -51,7 +51,7 @@ class MetricsMiddleware:
                 HTTP_REQUESTS.labels(
                     method=scope["method"] if scope["method"] in _METHODS else "other",
                     route=_template(scope),
-                    status=str(message["status"]),
+                    code=str(message["status"]),
                 ).observe(time.perf_counter() - began)
             await send(message)
 

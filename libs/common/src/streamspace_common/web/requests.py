@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamspace_common.contracts.problems import Code, Problem
 from streamspace_common.runtime.logging import get_logger
-from streamspace_common.runtime.tracing import tracing
+from streamspace_common.runtime.tracing import Kind, Span, span, tracing
 
 log = get_logger(__name__)
 
@@ -57,6 +57,12 @@ def problem_response(
     )
 
 
+def current_request_id() -> str | None:
+    """The id of the HTTP request that the running code answers; None outside of one."""
+    id_ = structlog.contextvars.get_contextvars().get(_STATE_KEY)
+    return id_ if isinstance(id_, str) else None
+
+
 class RequestMiddleware:
     """Gives each request an id and a trace, logs it, and answers for what nobody caught."""
 
@@ -75,7 +81,11 @@ class RequestMiddleware:
             tracing(headers.get("traceparent")),
             structlog.contextvars.bound_contextvars(request_id=id_),
         ):
-            await self._handle(id_, scope, receive, send)
+            if scope["path"] in _QUIET:
+                await self._handle(id_, scope, receive, send)
+                return
+            with span(scope["method"], Kind.SERVER) as traced:
+                await self._handle(id_, scope, receive, _telling(traced, scope, send))
 
     async def _handle(self, id_: str, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
@@ -104,6 +114,34 @@ class RequestMiddleware:
                 status=status,
                 ms=round((time.perf_counter() - began) * 1000, 1),
             )
+
+
+def _telling(traced: Span, scope: Scope, send: Send) -> Send:
+    """Tell the span what the request was, once that is known."""
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            route = getattr(scope.get("route"), "path", "unmatched")
+            traced.rename(f"{scope['method']} {route}")
+            traced.set(
+                **{
+                    "http.request.method": scope["method"],
+                    "http.route": route,
+                    "http.response.status_code": message["status"],
+                }
+            )
+            if message["status"] >= 500:
+                traced.fail(str(message["status"]))
+            if _is_endless(message):
+                # What follows comes over hours, and each part belongs to a trace of its own.
+                traced.end()
+        await send(message)
+
+    return tell
+
+
+def _is_endless(start: Message) -> bool:
+    return Headers(raw=start["headers"]).get("content-type", "").startswith("text/event-stream")
 
 
 def _unexpected(id_: str, scope: Scope) -> Response:

@@ -12,6 +12,8 @@ from streamspace_common.contracts.requests import (
     ListClusters,
     ListRuntimes,
     OfferedRuntimes,
+    RedriveCluster,
+    Redriven,
     SessionMethods,
 )
 from streamspace_gateway.deps import AdminOnly, ClientAddress, CurrentUser, OperatorOnly, StateDep
@@ -60,4 +62,19 @@ async def enrol_cluster(
             name=body.name,
             replace=body.replace,
         ),
+    )
+
+
+@router.post("/clusters/{cluster_id}/redrive", status_code=202, responses=problems(401, 403, 404))
+async def redrive_cluster(
+    cluster_id: ClusterIdText, user: AdminOnly, state: StateDep, address: ClientAddress
+) -> Redriven:
+    """Send the cluster the desired state of each of its sessions anew.
+
+    For a cluster that may have lost some: what is as it should be stays as it is.
+    """
+    return await state.services.call(
+        SessionMethods.REDRIVE_CLUSTER,
+        RedriveCluster(principal=user, address=address, cluster_id=cluster_id),
+        timeout=20.0,
     )

@@ -20,6 +20,7 @@ from streamspace_common.contracts.identity import Principal
 from streamspace_common.contracts.ids import SessionIdText
 from streamspace_common.contracts.requests import ListSessions, SessionMethods, SessionRequest
 from streamspace_common.contracts.subjects import Aggregate
+from streamspace_common.runtime.tracing import past_span
 from streamspace_gateway.deps import CurrentUser, State, StateDep
 from streamspace_gateway.ports import FeedEvent, FeedOverflowError
 from streamspace_gateway.routes.answers import problems
@@ -169,6 +170,7 @@ async def _write(
                     if event is None:
                         yield ": still here\n\n"
                     else:
+                        past_span(f"deliver {NAMES[event.type]}", 0, parent=event.traceparent)
                         yield frame(event.sequence, NAMES[event.type], event.public_json)
     except TimeoutError:
         yield ": resume to go on\n\n"

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from streamspace_common.contracts.base import Timestamp
 from streamspace_common.contracts.catalog import Protocol
 from streamspace_common.contracts.ids import (
     ClusterIdText,
@@ -21,7 +22,10 @@ from streamspace_common.contracts.requests import (
     ListSessions,
     ResourceRequest,
     SessionAccepted,
+    SessionAt,
     SessionCommands,
+    SessionHistory,
+    SessionHistoryRequest,
     SessionMethods,
     SessionPage,
     SessionRequest,
@@ -40,6 +44,7 @@ from streamspace_gateway.routes.bodies import (
 from streamspace_gateway.settings import GatewaySettings
 
 TICKET_PROTOCOL = "streamspace.ticket."
+_MOMENT = "2026-01-02T03:04:05Z"
 
 router = APIRouter(tags=["sessions"])
 
@@ -118,8 +123,20 @@ async def create_session(
 
 @router.get("/sessions/{session_id}", responses=problems(401, 404))
 async def get_session(
-    session_id: SessionIdText, user: CurrentUser, state: StateDep, response: Response
+    session_id: SessionIdText,
+    user: CurrentUser,
+    state: StateDep,
+    response: Response,
+    at: Annotated[
+        Timestamp | None,
+        Query(description="Show it as it was at this moment (RFC 3339).", examples=[_MOMENT]),
+    ] = None,
 ) -> Session:
+    """The session as it is, or as it was."""
+    if at is not None:
+        return await state.services.call(
+            SessionMethods.AT, SessionAt(principal=user, session_id=session_id, at=at)
+        )
     found = await state.services.call(
         SessionMethods.GET, SessionRequest(principal=user, session_id=session_id)
     )
@@ -223,6 +240,21 @@ async def list_commands(
     """What was asked of the session, and what came of it."""
     return await state.services.call(
         SessionMethods.COMMANDS, SessionRequest(principal=user, session_id=session_id)
+    )
+
+
+@router.get("/sessions/{session_id}/history", responses=problems(401, 404))
+async def get_history(
+    session_id: SessionIdText,
+    user: CurrentUser,
+    state: StateDep,
+    limit: Annotated[int, Query(ge=1, le=200)] = 200,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+) -> SessionHistory:
+    """All that happened to the session, oldest first: what, when, by whom and why."""
+    return await state.services.call(
+        SessionMethods.HISTORY,
+        SessionHistoryRequest(principal=user, session_id=session_id, limit=limit, cursor=cursor),
     )
 
 

@@ -10,11 +10,12 @@ from streamspace_session.domain.machine import (
 )
 from streamspace_session.domain.messages import Message, command_message, home_name
 from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
+from streamspace_session.domain.moves import SYSTEM
 from streamspace_session.domain.reports import agent_actor, applies, observed, report
 from streamspace_session.domain.transitions import (
-    SYSTEM,
     clean_up,
     delete,
+    delivered,
     extend,
     fail,
     give_up_deletion,
@@ -23,6 +24,7 @@ from streamspace_session.domain.transitions import (
     place,
     reissue,
     restart,
+    retry,
     wake,
 )
 
@@ -46,6 +48,7 @@ __all__ = [
     "command_message",
     "create",
     "delete",
+    "delivered",
     "extend",
     "fail",
     "give_up_deletion",
@@ -59,5 +62,6 @@ __all__ = [
     "reissue",
     "report",
     "restart",
+    "retry",
     "wake",
 ]

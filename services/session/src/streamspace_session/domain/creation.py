@@ -123,5 +123,6 @@ def create(
         owner_id=session.owner.user_id,
         session=session,
         command_id=order.id,
+        command=order.view(),
     )
     return tracked, created

@@ -39,6 +39,8 @@ class Trigger(StrEnum):
     """Deletion of a session that no cluster has ever heard of."""
     RESTART = "restart"
     """Its resources are missing; it is brought up again."""
+    RETRY = "retry"
+    """An operator has it started again after it failed."""
     LOST_SIGHT = "lost-sight"
     """Its cluster has been silent for too long."""
     GIVEN_UP = "given-up"
@@ -110,6 +112,7 @@ TRANSITIONS: dict[tuple[SessionState, Trigger], SessionState] = {
     (_S.FAILED, Trigger.STOPPED): _S.TERMINATED,
     (_S.FAILED, Trigger.DELETE): _S.TERMINATING,
     (_S.FAILED, Trigger.DELETE_UNPLACED): _S.TERMINATED,
+    (_S.FAILED, Trigger.RETRY): _S.PENDING,
     # Out of sight: every true report brings it back to the truth.
     (_S.UNKNOWN, Trigger.START_BEGUN): _S.STARTING,
     (_S.UNKNOWN, Trigger.WAKE_BEGUN): _S.WAKING,

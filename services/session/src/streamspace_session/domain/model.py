@@ -13,6 +13,7 @@ from streamspace_common.contracts.events import CoreEvent
 from streamspace_common.contracts.identity import Actor
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId
 from streamspace_common.contracts.sessions import (
+    CommandAttempt,
     Session,
     SessionCommand,
     SessionCommandState,
@@ -42,7 +43,8 @@ OPEN_COMMAND_STATES = frozenset(
 class Order:
     """One command of a session and where its life stands.
 
-    `issued_at` is when the current attempt was sent, `created_at` when the first was.
+    `issued_at`, `delivered_at` and `acknowledged_at` are the current attempt's, `earlier`
+    are the attempts before it; `created_at` is when the first was sent.
     """
 
     id: CommandId
@@ -57,13 +59,28 @@ class Order:
     attempt: int = 1
     delete_home: bool = False
     error: str | None = None
+    delivered_at: datetime | None = None
     acknowledged_at: datetime | None = None
     completed_at: datetime | None = None
+    superseded_by: CommandId | None = None
+    earlier: tuple[CommandAttempt, ...] = ()
 
     @property
     def is_open(self) -> bool:
         """Its effect is still to come."""
         return self.state in OPEN_COMMAND_STATES
+
+    @property
+    def attempts(self) -> tuple[CommandAttempt, ...]:
+        """Every sending so far, the newest last."""
+        current = CommandAttempt(
+            attempt=self.attempt,
+            issued_at=self.issued_at,
+            delivered_at=self.delivered_at,
+            acknowledged_at=self.acknowledged_at,
+            error=self.error,
+        )
+        return (*self.earlier, current)
 
     def view(self) -> SessionCommand:
         """As the API shows it."""
@@ -77,9 +94,13 @@ class Order:
             actor=self.actor,
             error=self.error,
             created_at=self.created_at,
+            issued_at=self.issued_at,
+            delivered_at=self.delivered_at,
             acknowledged_at=self.acknowledged_at,
             completed_at=self.completed_at,
             deadline=self.deadline,
+            superseded_by=self.superseded_by,
+            attempts=self.attempts,
         )
 
 
@@ -114,6 +135,8 @@ class Change:
     events: tuple[CoreEvent, ...] = ()
     replaced: Order | None = None
     """The command that a newer one took the place of, as it ended."""
+    trace: str | None = None
+    """The `traceparent` it belongs to, where changes of several traces are carried out at once."""
 
     @property
     def is_empty(self) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from streamspace_common.contracts.events import SessionStateChanged
-from streamspace_common.contracts.identity import Actor
+from streamspace_common.contracts.events import SessionCommandChanged, SessionStateChanged
+from streamspace_common.contracts.identity import Actor, system_actor
 from streamspace_common.contracts.ids import new_command_id, new_message_id
 from streamspace_common.contracts.sessions import (
     Reason,
@@ -18,6 +18,8 @@ from streamspace_common.contracts.sessions import (
 )
 from streamspace_session.domain.machine import Trigger, next_state
 from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
+
+SYSTEM = system_actor("session")
 
 
 def next_order(
@@ -74,7 +76,10 @@ def move(
     state = next_state(tracked.state, trigger)
     order = order or tracked.order
     if state is tracked.state:
-        return with_order(tracked, order, now=now, replaced=replaced, **fields)
+        return with_order(
+            tracked, order, now=now, actor=actor, cause=cause, replaced=replaced, **fields
+        )
+    replaced = replaced or _replaced(tracked.order, order, now)
     updates = {
         **fields,
         **_on_entering(state, tracked.session, now),
@@ -103,8 +108,10 @@ def move(
         generation=session.generation,
         command_id=order.id,
         session=session,
+        command=order.view(),
+        replaced=replaced.view() if replaced is not None else None,
     )
-    return Change(tracked, after, (told,), replaced or _replaced(tracked.order, order, now))
+    return Change(tracked, after, (told,), replaced)
 
 
 def _on_entering(state: SessionState, session: Session, now: datetime) -> dict[str, Any]:
@@ -124,9 +131,19 @@ def _on_entering(state: SessionState, session: Session, now: datetime) -> dict[s
 
 
 def with_order(
-    tracked: Tracked, order: Order, *, now: datetime, replaced: Order | None = None, **fields: Any
+    tracked: Tracked,
+    order: Order,
+    *,
+    now: datetime,
+    actor: Actor = SYSTEM,
+    cause: str | None = None,
+    replaced: Order | None = None,
+    **fields: Any,
 ) -> Change:
-    """The session with this command and these fields, its state as it was."""
+    """The session with this command and these fields, its state as it was.
+
+    It is told where it is a change of the command.
+    """
     changed = {name: value for name, value in fields.items() if _differs(tracked, name, value)}
     if order == tracked.order and not changed:
         return Change(tracked, tracked)
@@ -138,11 +155,29 @@ def with_order(
             "version": tracked.session.version + 1,
         }
     )
+    after = replace(tracked, session=session, order=order)
+    replaced = replaced or _replaced(tracked.order, order, now)
+    if order == tracked.order:
+        return Change(tracked, after)
     return Change(
-        tracked,
-        replace(tracked, session=session, order=order),
-        (),
-        replaced or _replaced(tracked.order, order, now),
+        tracked, after, (command_told(after, replaced, now, actor=actor, cause=cause),), replaced
+    )
+
+
+def command_told(
+    after: Tracked, replaced: Order | None, now: datetime, *, actor: Actor, cause: str | None
+) -> SessionCommandChanged:
+    """The event of a command whose life went on while its session's state stayed."""
+    return SessionCommandChanged(
+        id=str(new_message_id()),
+        at=now,
+        actor=actor,
+        cause=cause,
+        session_id=after.session.id,
+        owner_id=after.session.owner.user_id,
+        command=after.order.view(),
+        replaced=replaced.view() if replaced is not None else None,
+        session=after.session,
     )
 
 
@@ -150,7 +185,9 @@ def _replaced(was: Order, order: Order, now: datetime) -> Order | None:
     """The older command, when there is a newer one now: what it would have done is void."""
     if was.generation == order.generation:
         return None
-    return settled(was, SessionCommandState.SUPERSEDED, now)
+    if not was.is_open:
+        return was
+    return replace(settled(was, SessionCommandState.SUPERSEDED, now), superseded_by=order.id)
 
 
 def _differs(tracked: Tracked, name: str, value: object) -> bool:

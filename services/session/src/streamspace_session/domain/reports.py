@@ -81,6 +81,7 @@ def _acknowledged(order: Order, now: datetime) -> Order:
     return replace(
         order,
         state=SessionCommandState.ACKNOWLEDGED,
+        delivered_at=order.delivered_at or now,
         acknowledged_at=order.acknowledged_at or now,
     )
 
@@ -187,7 +188,9 @@ def _failed(tracked: Tracked, event: SessionFailed, now: datetime, timing: Timin
             # The sweeper tries again soon; a person need not know of it yet.
             noted = replace(_acknowledged(tracked.order, now), error=event.message)
             soon = now + timing.retry_stop * tracked.order.attempt
-            return extend(tracked, soon, now=now, order=noted)
+            return extend(
+                tracked, soon, now=now, order=noted, actor=agent_actor(event), cause=event.id
+            )
         return fail(
             tracked,
             Reason.STOP_FAILED,
@@ -237,7 +240,7 @@ def _superseded(
 ) -> Change:
     if event.newer_generation <= tracked.session.generation:
         return Change(tracked, tracked)
-    return renumber(tracked, event.newer_generation, now=now, timing=timing)
+    return renumber(tracked, event.newer_generation, cause=event.id, now=now, timing=timing)
 
 
 _APPLY: dict[type[AgentEvent], Callable[[Tracked, Any, datetime, Timing], Change]] = {

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from streamspace_common.contracts.catalog import Protocol
-from streamspace_common.contracts.identity import Actor, system_actor
+from streamspace_common.contracts.identity import Actor
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.contracts.sessions import (
     DesiredState,
@@ -23,9 +23,14 @@ from streamspace_common.contracts.sessions import (
 )
 from streamspace_session.domain.machine import Trigger
 from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
-from streamspace_session.domain.moves import move, next_order, settled, with_order
-
-SYSTEM = system_actor("session")
+from streamspace_session.domain.moves import (
+    SYSTEM,
+    command_told,
+    move,
+    next_order,
+    settled,
+    with_order,
+)
 
 
 def hibernate(
@@ -147,7 +152,17 @@ def place(
         }
     )
     order = replace(tracked.order, issued_at=now, deadline=deadline)
-    return Change(tracked, replace(tracked, session=session, order=order))
+    after = replace(tracked, session=session, order=order)
+    told = command_told(after, None, now, actor=SYSTEM, cause=None)
+    return Change(tracked, after, (told,))
+
+
+def delivered(tracked: Tracked, *, now: datetime) -> Change:
+    """The stream has handed the newest command to an agent, which has not said so itself."""
+    if tracked.order.state is not SessionCommandState.PENDING:
+        return Change(tracked, tracked)
+    order = replace(tracked.order, state=SessionCommandState.DELIVERED, delivered_at=now)
+    return with_order(tracked, order, now=now)
 
 
 def fail(
@@ -189,12 +204,41 @@ def fail(
     )
 
 
-def clean_up(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+def retry(
+    tracked: Tracked, *, actor: Actor, cause: str | None = None, now: datetime, timing: Timing
+) -> Change:
+    """Start a failed session again, as an operator asks who has put right what made it fail.
+
+    Raises:
+        IllegalTransitionError: it has not failed.
+    """
+    order = next_order(tracked, Action.START, actor=actor, now=now, deadline=now + timing.pending)
+    return move(
+        tracked,
+        Trigger.RETRY,
+        now=now,
+        timing=timing,
+        actor=actor,
+        cause=cause,
+        order=order,
+        desired=DesiredState.RUNNING,
+        phases=(),
+    )
+
+
+def clean_up(
+    tracked: Tracked,
+    *,
+    actor: Actor = SYSTEM,
+    cause: str | None = None,
+    now: datetime,
+    timing: Timing,
+) -> Change:
     """Send a stop for a session that has ended but of which something was found."""
     order = next_order(
-        tracked, Action.STOP, actor=SYSTEM, now=now, deadline=now + timing.command_life
+        tracked, Action.STOP, actor=actor, now=now, deadline=now + timing.command_life
     )
-    return with_order(tracked, order, now=now)
+    return with_order(tracked, order, now=now, actor=actor, cause=cause)
 
 
 def lose_sight(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
@@ -228,7 +272,14 @@ def restart(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
     )
 
 
-def reissue(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
+def reissue(
+    tracked: Tracked,
+    *,
+    actor: Actor = SYSTEM,
+    cause: str | None = None,
+    now: datetime,
+    timing: Timing,
+) -> Change:
     """Send the newest command again as a new attempt and give its state new time."""
     limit = timing.limit(tracked.state)
     state_deadline = None if limit is None else now + limit
@@ -238,12 +289,17 @@ def reissue(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
         attempt=tracked.order.attempt + 1,
         state=SessionCommandState.PENDING,
         issued_at=now,
+        delivered_at=None,
+        acknowledged_at=None,
+        earlier=tracked.order.attempts,
         deadline=state_deadline if short_lived and state_deadline else now + timing.command_life,
     )
-    return with_order(tracked, order, now=now, deadline=state_deadline)
+    return with_order(tracked, order, now=now, actor=actor, cause=cause, deadline=state_deadline)
 
 
-def renumber(tracked: Tracked, newer: int, *, now: datetime, timing: Timing) -> Change:
+def renumber(
+    tracked: Tracked, newer: int, *, cause: str | None = None, now: datetime, timing: Timing
+) -> Change:
     """Give the same order a generation above `newer`, which an agent has already seen.
 
     Only a database restored from an older backup can fall behind its agents; without
@@ -258,14 +314,23 @@ def renumber(tracked: Tracked, newer: int, *, now: datetime, timing: Timing) -> 
         deadline=now + (timing.limit(tracked.state) or timing.command_life),
         delete_home=tracked.order.delete_home,
     )
-    return with_order(tracked, order, now=now, deadline=timing.deadline(tracked.state, now))
+    deadline = timing.deadline(tracked.state, now)
+    return with_order(tracked, order, now=now, cause=cause, deadline=deadline)
 
 
 def extend(
-    tracked: Tracked, deadline: datetime, *, now: datetime, order: Order | None = None
+    tracked: Tracked,
+    deadline: datetime,
+    *,
+    now: datetime,
+    order: Order | None = None,
+    actor: Actor = SYSTEM,
+    cause: str | None = None,
 ) -> Change:
     """Give the current state another deadline, and keep what its command has come to."""
-    return with_order(tracked, order or tracked.order, now=now, deadline=deadline)
+    return with_order(
+        tracked, order or tracked.order, now=now, actor=actor, cause=cause, deadline=deadline
+    )
 
 
 def give_up_deletion(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:

@@ -1,10 +1,13 @@
 """The one way a change takes effect: row, events and command in one transaction."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from typing import TypeVar
 
 from streamspace_common.runtime.logging import get_logger
+from streamspace_common.runtime.tracing import tracing
 from streamspace_session.domain import Action, Change, Tracked, command_message
+from streamspace_session.handlers.burial import bury_dead
 from streamspace_session.ports import IdTakenError, Transaction
 
 T = TypeVar("T")
@@ -31,11 +34,27 @@ async def carry_out(tx: Transaction, changes: Iterable[Change]) -> list[Change]:
     real = [change for change in changes if not change.is_empty]
     await tx.sessions.save(real)
     for change in real:
-        if change.sends_command:
-            await send_newest(tx, change.after)
-        for event in change.events:
-            tx.tell(event)
+        with tracing(change.trace) if change.trace is not None else nullcontext():
+            await bury_dead(tx, change)
+            if change.sends_command:
+                await send_newest(tx, change.after)
+            for event in change.events:
+                tx.tell(event)
+            _log(change)
     return real
+
+
+def _log(change: Change) -> None:
+    if change.before.state is not change.after.state:
+        session = change.after.session
+        log.info(
+            "session.state",
+            session_id=session.id,
+            cluster_id=session.cluster_id,
+            before=change.before.state,
+            state=change.after.state,
+            reason=session.reason,
+        )
 
 
 async def send_newest(tx: Transaction, tracked: Tracked) -> None:

@@ -7,7 +7,7 @@ session keep their order within a batch, each meeting what the one before it mad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from streamspace_common.contracts.events import (
@@ -91,7 +91,7 @@ class EventIntake:
     ) -> Change:
         with tracing(trace):
             try:
-                return report(tracked, event, now=now, timing=self._timing)
+                change = report(tracked, event, now=now, timing=self._timing)
             except IllegalTransitionError as error:
                 log.warning(
                     "report.ignored",
@@ -101,6 +101,7 @@ class EventIntake:
                     reason=str(error),
                 )
                 return Change(tracked, tracked)
+        return change if change.is_empty else replace(change, trace=trace)
 
     async def _projections(self, tx: Transaction, batch: Sequence[Incoming]) -> None:
         activity: dict[SessionId, timedelta] = {}

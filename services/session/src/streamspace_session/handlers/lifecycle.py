@@ -1,14 +1,12 @@
 """Reading sessions, and what their owners may ask of them after they exist."""
 
-import base64
-import binascii
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 
 from streamspace_common.contracts.identity import user_actor
 from streamspace_common.contracts.ids import SessionId, UserId
-from streamspace_common.contracts.problems import Code, FieldProblem, ProblemError
+from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.requests import (
     DeleteSession,
     KeptAlive,
@@ -21,6 +19,7 @@ from streamspace_common.contracts.sessions import Session, SessionState
 from streamspace_session import domain, metrics
 from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, Trigger
 from streamspace_session.handlers.access import lock_own, read_own
+from streamspace_session.handlers.cursors import cursor_of, position_of
 from streamspace_session.handlers.effects import carry_out, with_fresh_ids
 from streamspace_session.ports import Listed, ListQuery, Store, Transaction
 
@@ -179,29 +178,10 @@ def _after(moment: datetime, seconds: int | None) -> datetime | None:
 
 def page_json(page: Listed) -> bytes:
     """A page as a `SessionPage` would write it; its sessions are written already."""
-    cursor = "null" if page.end is None else f'"{_cursor(*page.end)}"'
+    cursor = "null" if page.end is None else f'"{cursor_of(*page.end)}"'
     return b'{"items":[%b],"nextCursor":%b}' % (b",".join(page.items), cursor.encode())
 
 
-def _cursor(created_at: datetime, session: SessionId) -> str:
-    text = f"{created_at.isoformat()} {session}"
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
 def _position(cursor: str | None) -> tuple[datetime, SessionId] | None:
-    if cursor is None:
-        return None
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        moment, _, session = base64.urlsafe_b64decode(padded.encode()).decode().partition(" ")
-        at = datetime.fromisoformat(moment)
-    except (binascii.Error, UnicodeError, ValueError):
-        at, session = None, ""
-    if at is None or at.tzinfo is None or not session or "\x00" in session:
-        detail = "it is not a cursor that a list has given"
-        raise ProblemError.of(
-            Code.INVALID_REQUEST,
-            "Use `nextCursor` of the page before as `cursor`.",
-            errors=(FieldProblem(pointer="cursor", detail=detail),),
-        )
-    return at, SessionId(session)
+    found = position_of(cursor)
+    return None if found is None else (found[0], SessionId(found[1]))

@@ -33,7 +33,8 @@ class Presences:
     Args:
         store: the database.
         timing: for re-issued commands and restarts.
-        offline_after: silence after which an agent counts as gone.
+        late_after: silence after which something is wrong with an agent.
+        offline_after: silence after which it counts as gone.
         inventory_grace: sessions changed more recently are not compared.
     """
 
@@ -42,11 +43,13 @@ class Presences:
         store: Store,
         timing: Timing,
         *,
+        late_after: timedelta,
         offline_after: timedelta,
         inventory_grace: timedelta,
     ) -> None:
         self._store = store
         self._timing = timing
+        self._late_after = late_after
         self._offline_after = offline_after
         self._grace = inventory_grace
 
@@ -63,7 +66,8 @@ class Presences:
     async def silent(self) -> None:
         """Conclude which clusters are gone. Call only while heartbeats can be heard."""
         async with self._store.transaction() as tx:
-            for cluster in await tx.clusters.lock_silent(self._offline_after):
+            silent = await tx.clusters.lock_silent(self._late_after, self._offline_after)
+            for cluster in silent:
                 await self._conclude(tx, cluster)
 
     async def inventory(self, inventory: Inventory) -> None:
@@ -96,7 +100,7 @@ class Presences:
     async def _conclude(self, tx: Transaction, cluster: ClusterRecord) -> Presence:
         now = await tx.now()
         live = live_agents(await tx.clusters.heard(cluster.id), now, self._offline_after)
-        concluded = presence(live)
+        concluded = presence(live, now, self._late_after)
         await tx.clusters.conclude(cluster.id, concluded, live)
         if concluded is not cluster.presence:
             log.info(
@@ -121,7 +125,7 @@ class Presences:
         self, tx: Transaction, tracked: Tracked, decision: reconcile.Decision
     ) -> Change:
         try:
-            return _decided(tracked, decision, await tx.now(), self._timing)
+            return decided(tracked, decision, await tx.now(), self._timing)
         except IllegalTransitionError as error:
             log.warning("inventory.ignored", session_id=tracked.session.id, reason=str(error))
             return Change(tracked, tracked)
@@ -144,9 +148,14 @@ class Presences:
         )
 
 
-def _decided(
+def decided(
     tracked: Tracked, decision: reconcile.Decision, now: datetime, timing: Timing
 ) -> Change:
+    """What a decision about one of our sessions makes of it.
+
+    Raises:
+        IllegalTransitionError: the session's state does not allow it any more.
+    """
     match decision:
         case reconcile.Observe(trigger=trigger):
             change = domain.observed(tracked, trigger, now=now, timing=timing)

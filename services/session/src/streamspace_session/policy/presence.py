@@ -21,13 +21,13 @@ def live_agents(heard: Sequence[Heard], now: datetime, offline_after: timedelta)
     return sorted(live, key=lambda one: (one.at, one.heartbeat.instance), reverse=True)
 
 
-def presence(live: Sequence[Heard]) -> Presence:
+def presence(live: Sequence[Heard], now: datetime, late_after: timedelta) -> Presence:
     """One healthy agent that takes work makes a cluster online.
 
-    Draining agents take none; a troubled one still does.
+    Draining agents take none; one that is late or in trouble still does.
     """
-    taking = [one.heartbeat for one in live if not one.heartbeat.draining]
-    if any(beat.trouble is None for beat in taking):
+    taking = [one for one in live if not one.heartbeat.draining]
+    if any(one.heartbeat.trouble is None and now - one.at < late_after for one in taking):
         return Presence.ONLINE
     if taking:
         return Presence.DEGRADED

@@ -67,15 +67,20 @@ class SqlClusters:
         ).one_or_none()
         return _record(row) if row is not None else None
 
-    async def lock_silent(self, offline_after: timedelta) -> list[ClusterRecord]:
-        silent = (
-            select(_AGENTS.c.cluster_id)
-            .where(_AGENTS.c.heard_at <= func.clock_timestamp() - offline_after)
-            .distinct()
-        )
+    async def lock_silent(
+        self, late_after: timedelta, offline_after: timedelta
+    ) -> list[ClusterRecord]:
+        heard = func.max(_AGENTS.c.heard_at)
+        last = select(_AGENTS.c.cluster_id).group_by(_AGENTS.c.cluster_id)
+        late = last.having(heard <= func.clock_timestamp() - late_after)
+        gone = last.having(heard <= func.clock_timestamp() - offline_after)
+        shown, id_ = _CLUSTERS.c.presence, _CLUSTERS.c.id
         rows = await self._connection.execute(
             _records()
-            .where(_CLUSTERS.c.presence != Presence.OFFLINE.value, _CLUSTERS.c.id.in_(silent))
+            .where(
+                ((shown == Presence.ONLINE.value) & id_.in_(late))
+                | ((shown != Presence.OFFLINE.value) & id_.in_(gone))
+            )
             .order_by(_CLUSTERS.c.id)
             .with_for_update(skip_locked=True)
         )
@@ -181,7 +186,8 @@ def _views() -> Any:
         .group_by(_COMMANDS.c.cluster_id)
         .subquery()
     )
-    return select(_CLUSTERS, waiting.c.waiting, waiting.c.oldest).outerjoin_from(
+    age = func.extract("epoch", func.clock_timestamp() - waiting.c.oldest)
+    return select(_CLUSTERS, waiting.c.waiting, waiting.c.oldest, age.label("age")).outerjoin_from(
         _CLUSTERS, waiting, waiting.c.cluster_id == _CLUSTERS.c.id
     )
 
@@ -198,6 +204,7 @@ def _view(row: ResultRow[Any]) -> Cluster:
         reserved_sessions=row.reserved_sessions,
         waiting_commands=row.waiting or 0,
         oldest_waiting_command_at=row.oldest,
+        oldest_waiting_seconds=None if row.age is None else round(max(float(row.age), 0.0), 3),
         agents=row.agents,
         labels=row.labels,
         last_seen_at=row.last_seen_at,

@@ -10,6 +10,7 @@ from streamspace_common.contracts.catalog import Protocol, ResourceAmounts
 from streamspace_common.contracts.identity import Actor
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, UserId
 from streamspace_common.contracts.sessions import (
+    CommandAttempt,
     DesiredState,
     Owner,
     PhaseTiming,
@@ -23,6 +24,7 @@ from streamspace_session.store.statements import ORDER_PREFIX
 
 Values = Mapping[Any, Any]
 
+_ATTEMPTS: TypeAdapter[tuple[CommandAttempt, ...]] = TypeAdapter(tuple[CommandAttempt, ...])
 _PHASES: TypeAdapter[tuple[PhaseTiming, ...]] = TypeAdapter(tuple[PhaseTiming, ...])
 
 _SESSIONS: TypeAdapter[list[Session]] = TypeAdapter(list[Session])
@@ -84,6 +86,7 @@ def _session(values: Values) -> Session:
 
 def order(values: Values, prefix: str = "") -> Order:
     """A row of `commands`, its columns prefixed where it was joined."""
+    earlier, newer = values[f"{prefix}earlier"], values[f"{prefix}superseded_by"]
     return Order(
         id=CommandId(values[f"{prefix}id"]),
         session_id=SessionId(values[f"{prefix}session_id"]),
@@ -97,8 +100,11 @@ def order(values: Values, prefix: str = "") -> Order:
         attempt=values[f"{prefix}attempt"],
         delete_home=values[f"{prefix}delete_home"],
         error=values[f"{prefix}error"],
+        delivered_at=values[f"{prefix}delivered_at"],
         acknowledged_at=values[f"{prefix}acknowledged_at"],
         completed_at=values[f"{prefix}completed_at"],
+        superseded_by=CommandId(newer) if newer else None,
+        earlier=_ATTEMPTS.validate_python(earlier) if earlier else (),
     )
 
 
@@ -158,9 +164,12 @@ def order_values(one: Order, cluster: ClusterId | None) -> dict[str, Any]:
         "error": one.error,
         "created_at": one.created_at,
         "issued_at": one.issued_at,
+        "delivered_at": one.delivered_at,
         "acknowledged_at": one.acknowledged_at,
         "completed_at": one.completed_at,
         "deadline": one.deadline,
+        "superseded_by": one.superseded_by,
+        "earlier": _ATTEMPTS.dump_json(one.earlier).decode() if one.earlier else "[]",
     }
 
 

@@ -106,6 +106,14 @@ class SqlSessions:
     async def lock_unplaced(self, limit: int) -> list[Tracked]:
         return await self._lock(statements.LOCK_UNPLACED, {}, limit)
 
+    async def lock_delivered(self, cluster: ClusterId, sequence: int, limit: int) -> list[Tracked]:
+        parameters = {"cluster": cluster, "sequence": sequence}
+        return await self._lock(statements.LOCK_DELIVERED, parameters, limit)
+
+    async def waiting_clusters(self, longer: timedelta) -> list[ClusterId]:
+        rows = await self._connection.execute(statements.WAITING_CLUSTERS, {"longer": longer})
+        return [ClusterId(cluster) for cluster in rows.scalars()]
+
     async def insert(self, new: Sequence[Tracked]) -> None:
         if not new:
             return
@@ -163,11 +171,14 @@ class SqlSessions:
             for row in held
         }
 
-    async def count_by_state(self) -> dict[SessionState, int]:
+    async def count_by_state(self) -> dict[tuple[SessionState, ClusterId | None], int]:
         rows = await self._connection.execute(
-            text("SELECT state, count(*) AS number FROM sessions GROUP BY state")
+            text(
+                "SELECT state, cluster_id, count(*) AS number FROM sessions "
+                "GROUP BY state, cluster_id"
+            )
         )
-        return {SessionState(row.state): row.number for row in rows}
+        return {(SessionState(row.state), row.cluster_id): row.number for row in rows}
 
     async def oldest_waiting(self) -> timedelta | None:
         found = await self._connection.execute(
@@ -179,9 +190,9 @@ class SqlSessions:
         age: timedelta | None = found.scalar_one()
         return age
 
-    async def due(self) -> Due:
-        row = (await self._connection.execute(statements.DUE)).one()
-        return Due(row.overdue, row.aged, row.out_of_sight, row.unplaced)
+    async def due(self, letters_after: timedelta) -> Due:
+        row = (await self._connection.execute(statements.DUE, {"letters": letters_after})).one()
+        return Due(row.overdue, row.aged, row.out_of_sight, row.unplaced, row.letters)
 
     async def _read(self, statement: TextClause, parameters: dict[str, Any]) -> list[Tracked]:
         rows = (await self._connection.execute(statement, parameters)).mappings().all()

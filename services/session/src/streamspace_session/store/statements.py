@@ -19,15 +19,15 @@ COMMAND_COLUMNS: tuple[str, ...] = tuple(CommandRow.model_fields)
 MARKED_COLUMNS: tuple[str, ...] = (*SESSION_COLUMNS, "xmin")
 FINAL = "('terminated', 'failed')"
 
-_JSON = frozenset({"resources", "phases", "actor"})
+_JSON = frozenset({"resources", "phases", "actor", "earlier"})
 _CHANGING_SESSION = (
     "cluster_id", "state", "desired", "reason", "message", "generation", "command_id",
     "protocol", "phases", "restarts", "updated_at", "since", "started_at", "terminated_at",
     "deadline", "last_activity_at", "idle_at", "ends_at", "version",
 )  # fmt: skip
 _CHANGING_COMMAND = (
-    "cluster_id", "state", "attempt", "error", "issued_at", "acknowledged_at",
-    "completed_at", "deadline",
+    "cluster_id", "state", "attempt", "error", "issued_at", "delivered_at",
+    "acknowledged_at", "completed_at", "deadline", "superseded_by", "earlier",
 )  # fmt: skip
 _TIMES = frozenset(
     name
@@ -119,6 +119,21 @@ LOCK_OUT_OF_SIGHT = locking(
 LOCK_UNPLACED = locking(
     "cluster_id IS NULL AND state = 'pending'", skip=True, order="created_at, id"
 )
+LOCK_DELIVERED = locking(
+    """
+    id IN (
+      SELECT s.id FROM commands c JOIN sessions s ON s.command_id = c.id
+      JOIN command_sequences held ON held.subject = 'cmd.' || c.cluster_id || '.' || c.session_id
+        AND held.generation = c.generation AND held.attempt = c.attempt
+      WHERE c.state = 'pending' AND c.cluster_id = :cluster AND held.sequence <= :sequence
+    )
+    """,
+    skip=True,
+)
+WAITING_CLUSTERS = text(
+    "SELECT DISTINCT cluster_id FROM commands WHERE state = 'pending' AND cluster_id IS NOT NULL "
+    "AND issued_at < clock_timestamp() - CAST(:longer AS interval) ORDER BY cluster_id"
+)
 DUE = text(
     f"""
     SELECT EXISTS (SELECT FROM sessions WHERE deadline <= clock_timestamp()) AS overdue,
@@ -131,7 +146,9 @@ DUE = text(
               WHERE c.presence = 'offline' AND s.state NOT IN {FINAL}
               AND s.state IN ('starting', 'running', 'hibernating', 'waking')) AS out_of_sight,
       EXISTS (SELECT FROM sessions
-              WHERE cluster_id IS NULL AND state = 'pending') AS unplaced
+              WHERE cluster_id IS NULL AND state = 'pending') AS unplaced,
+      EXISTS (SELECT FROM dead_letters WHERE moved_at IS NULL
+              AND died_at < clock_timestamp() - CAST(:letters AS interval)) AS letters
     """
 )
 

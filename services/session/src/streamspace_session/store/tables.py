@@ -86,9 +86,52 @@ class CommandRow(Row, table=True):
     error: str | None = Field(sa_column=_text(nullable=True))
     created_at: datetime = Field(sa_column=_time())
     issued_at: datetime = Field(sa_column=_time())
+    delivered_at: datetime | None = Field(sa_column=_time(nullable=True))
     acknowledged_at: datetime | None = Field(sa_column=_time(nullable=True))
     completed_at: datetime | None = Field(sa_column=_time(nullable=True))
     deadline: datetime = Field(sa_column=_time())
+    superseded_by: str | None = Field(sa_column=_text(nullable=True))
+    earlier: list[dict[str, Any]] = Field(sa_column=_json())
+
+
+class DeadLetterRow(Row, table=True):
+    """`moved_at` is when its copy went to the dead letter stream."""
+
+    __tablename__ = "dead_letters"
+    id: str = Field(sa_column=_text(primary=True))
+    cluster_id: str = Field(sa_column=_text())
+    session_id: str = Field(sa_column=_text())
+    command_id: str | None = Field(sa_column=_text(nullable=True))
+    generation: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    attempt: int | None
+    action: str | None = Field(sa_column=_text(nullable=True))
+    cause: str = Field(sa_column=_text())
+    reason: str = Field(sa_column=_text())
+    origin_stream: str = Field(sa_column=_text())
+    origin_sequence: int | None = Field(sa_column=Column(BigInteger, nullable=True))
+    deliveries: int | None
+    consumer: str | None = Field(sa_column=_text(nullable=True))
+    headers: dict[str, str] = Field(sa_column=_json())
+    payload: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    state: str = Field(sa_column=_text())
+    died_at: datetime = Field(sa_column=_time())
+    moved_at: datetime | None = Field(sa_column=_time(nullable=True))
+    settled_at: datetime | None = Field(sa_column=_time(nullable=True))
+    settled_by: dict[str, Any] | None = Field(sa_column=Column(JSONB(none_as_null=True)))
+    retried_as: str | None = Field(sa_column=_text(nullable=True))
+
+
+class HistoryRow(Row, table=True):
+    """One event of a session, as it was published, in the order of its session."""
+
+    __tablename__ = "session_history"
+    id: int = Field(sa_column=Column(BigInteger, primary_key=True))
+    session_id: str = Field(sa_column=_text())
+    event_id: str = Field(sa_column=_text())
+    type: str = Field(sa_column=_text())
+    at: datetime = Field(sa_column=_time())
+    trace_id: str | None = Field(sa_column=_text(nullable=True))
+    payload: str = Field(sa_column=_text())
 
 
 class UsageRow(Row, table=True):

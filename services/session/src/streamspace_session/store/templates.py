@@ -87,6 +87,14 @@ class SqlTemplates:
         self._cache.keep(template, digest, manifest)
         return manifest
 
+    async def kept(self, template: TemplateId, digest: str) -> bool:
+        found = await self._connection.execute(
+            select(_MANIFESTS.c.digest).where(
+                _MANIFESTS.c.template_id == template, _MANIFESTS.c.digest == digest
+            )
+        )
+        return found.one_or_none() is not None
+
     async def publish(self, event: TemplatePublished, sequence: int, unusable: str | None) -> None:
         await self._connection.execute(
             upsert(_MANIFESTS)

@@ -4,7 +4,7 @@ What is told and sent goes to the outbox in the same transaction, so it is publi
 exactly when the change it speaks of is committed.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -17,11 +17,13 @@ from streamspace_common.contracts.events import CoreEvent
 from streamspace_common.runtime.tracing import current_traceparent
 from streamspace_common.store import inbox
 from streamspace_common.store.engine import Database
-from streamspace_common.store.outbox import enqueue_all
+from streamspace_common.store.outbox import enqueue_all, enqueue_stored
 from streamspace_session.domain import Message
 from streamspace_session.ports import IdTakenError, Listed, ListQuery, Retention, Transaction
 from streamspace_session.store.accounts import SqlAccounts
 from streamspace_session.store.clusters import SqlClusters
+from streamspace_session.store.history import SqlHistory
+from streamspace_session.store.letters import SqlDeadLetters
 from streamspace_session.store.pages import SqlPages
 from streamspace_session.store.requests import SqlRequests, SqlTickets
 from streamspace_session.store.sessions import SqlSessions
@@ -42,6 +44,8 @@ _PRUNE = (
           AND s.state NOT IN ('terminated', 'failed')))
     """,
     "DELETE FROM agents WHERE heard_at < clock_timestamp() - CAST(:agents AS interval)",
+    "DELETE FROM dead_letters WHERE settled_at < clock_timestamp() - CAST(:letters AS interval)",
+    "DELETE FROM session_history WHERE at < clock_timestamp() - CAST(:history AS interval)",
     """
     DELETE FROM manifests m
     WHERE NOT EXISTS (SELECT FROM templates t WHERE t.id = m.template_id AND t.digest = m.digest)
@@ -66,6 +70,8 @@ class SqlTransaction:
         self.clusters = SqlClusters(connection, self.now)
         self.templates = SqlTemplates(connection, cache, self._see_time)
         self.accounts = SqlAccounts(connection)
+        self.letters = SqlDeadLetters(connection)
+        self.history = SqlHistory(connection)
         self.tickets = SqlTickets(connection)
         self.requests = SqlRequests(connection, self.now)
 
@@ -90,11 +96,16 @@ class SqlTransaction:
     def send(self, command: Message) -> None:
         self._sent.append((command, current_traceparent()))
 
+    async def post(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
+        await enqueue_stored(self._session, subject, payload, headers)
+
     async def prune(self, limits: Retention) -> None:
         values = {
             "idempotency": limits.idempotency,
             "tickets": limits.tickets,
             "agents": limits.agents,
+            "letters": limits.letters,
+            "history": limits.history,
         }
         for statement in _PRUNE:
             named = {name: value for name, value in values.items() if f":{name}" in statement}
@@ -102,7 +113,8 @@ class SqlTransaction:
         await inbox.prune(self._session, limits.inbox)
 
     async def flush(self) -> None:
-        """Write what was told and sent to the outbox; the commit follows."""
+        """Write what was told and sent to outbox and history; the commit follows."""
+        await self.history.record(self._told)
         await enqueue_all(self._session, [*self._sent, *self._told], source=SOURCE)
 
 

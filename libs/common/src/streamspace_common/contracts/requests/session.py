@@ -5,6 +5,12 @@ from pydantic import Field
 from streamspace_common.contracts.base import Contract, Secret, Timestamp
 from streamspace_common.contracts.catalog import Protocol, RuntimeKind
 from streamspace_common.contracts.clusters import Cluster
+from streamspace_common.contracts.dead_letters import (
+    DeadLetter,
+    DeadLetterIdText,
+    DeadLetterState,
+)
+from streamspace_common.contracts.history import HistoryEntry
 from streamspace_common.contracts.ids import (
     ClusterIdText,
     CommandIdText,
@@ -130,6 +136,46 @@ class SessionCommands(Contract):
     items: tuple[SessionCommand, ...]
 
 
+class SessionAt(SessionRequest):
+    """The session as it was at a moment."""
+
+    at: Timestamp
+
+
+class SessionHistoryRequest(SessionRequest, Page):
+    """Oldest first."""
+
+
+class SessionHistory(Contract):
+    items: tuple[HistoryEntry, ...]
+    next_cursor: str | None = None
+
+
+class ListDeadLetters(AuthenticatedRequest, Page):
+    """Newest first; without `states` the open ones."""
+
+    cluster_id: ClusterIdText | None = None
+    session_id: SessionIdText | None = None
+    states: tuple[DeadLetterState, ...] = ()
+
+
+class DeadLetterPage(Contract):
+    items: tuple[DeadLetter, ...]
+    next_cursor: str | None = None
+
+
+class DeadLetterRequest(AuthenticatedRequest):
+    letter_id: DeadLetterIdText
+
+
+class RetryAccepted(Contract):
+    """The letter, the session as it is now, and the command that was sent instead."""
+
+    letter: DeadLetter
+    session: Session
+    command_id: CommandIdText
+
+
 class ListClusters(AuthenticatedRequest):
     pass
 
@@ -140,6 +186,16 @@ class ClusterList(Contract):
 
 class GetCluster(AuthenticatedRequest):
     cluster_id: ClusterIdText
+
+
+class RedriveCluster(AuthenticatedRequest):
+    cluster_id: ClusterIdText
+
+
+class Redriven(Contract):
+    """How many sessions' newest commands are sent to the cluster again."""
+
+    commands: int = Field(ge=0)
 
 
 class ListRuntimes(AuthenticatedRequest):
@@ -163,8 +219,14 @@ class SessionMethods:
     CONNECT = Method("session", "connect", ConnectSession, Ticket)
     KEEPALIVE = Method("session", "keepalive", SessionRequest, KeptAlive)
     COMMANDS = Method("session", "commands", SessionRequest, SessionCommands)
+    AT = Method("session", "at", SessionAt, Session)
+    HISTORY = Method("session", "history", SessionHistoryRequest, SessionHistory)
+    LIST_DEAD_LETTERS = Method("session", "list_dead_letters", ListDeadLetters, DeadLetterPage)
+    RETRY_DEAD_LETTER = Method("session", "retry_dead_letter", DeadLetterRequest, RetryAccepted)
+    DISCARD_DEAD_LETTER = Method("session", "discard_dead_letter", DeadLetterRequest, DeadLetter)
     REDEEM_TICKET = Method("session", "redeem_ticket", RedeemTicket, Admission)
     CHECK_ADMISSION = Method("session", "check_admission", CheckAdmission, AdmissionState)
     LIST_CLUSTERS = Method("session", "list_clusters", ListClusters, ClusterList)
     GET_CLUSTER = Method("session", "get_cluster", GetCluster, Cluster)
+    REDRIVE_CLUSTER = Method("session", "redrive_cluster", RedriveCluster, Redriven)
     LIST_RUNTIMES = Method("session", "list_runtimes", ListRuntimes, OfferedRuntimes)

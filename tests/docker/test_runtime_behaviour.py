@@ -1,0 +1,3 @@
+"""The behaviour of every runtime, of the docker runtime."""
+
+from tests.support.runtime_behaviour import *  # noqa: F403 - the tests, taken over as they are
