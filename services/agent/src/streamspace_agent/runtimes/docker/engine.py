@@ -181,9 +181,16 @@ class Engine:
         )
 
     async def last_lines(self, container: str, count: int) -> str:
-        """The end of what it printed."""
-        with _told():
-            lines = await self._handle(container).log(stdout=True, stderr=True, tail=count)
+        """The end of what it printed.
+
+        Raises:
+            NotFoundError: it is gone, or being removed.
+        """
+        try:
+            with _told():
+                lines = await self._handle(container).log(stdout=True, stderr=True, tail=count)
+        except ConflictError as error:
+            raise NotFoundError(str(error)) from error
         return "".join(lines)
 
     async def happenings(

@@ -269,7 +269,13 @@ class DockerRuntime:
         with translated():
             await self._words.speak(session, generation, wanted, home)
             async with self._lock(session):
-                yield await self._words.check(session, generation)
+                words = await self._words.check(session, generation)
+                try:
+                    yield words
+                except (RuntimeFailure, EngineError):
+                    # What a newer word's work did to ours is no failure of ours.
+                    await self._words.check(session, generation)
+                    raise
 
     async def _adopt(self, session: SessionId, generation: int) -> bool:
         """Take a desktop that runs over for this generation; False when there is none."""
