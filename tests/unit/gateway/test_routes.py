@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime
 
+import httpx2
 import pytest
 import structlog
+from starlette.exceptions import HTTPException
 
 from streamspace_common.contracts.catalog import Protocol, ResourceAmounts
 from streamspace_common.contracts.dead_letters import (
@@ -39,6 +41,7 @@ from streamspace_common.contracts.sessions import (
 from streamspace_gateway.asking import caused
 from streamspace_gateway.routes.sessions import connect_answer
 from streamspace_gateway.settings import GatewaySettings
+from streamspace_gateway.webapp import WebApp
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SESSION_ID = SessionId("user-desktop-0a1b2c3d")
@@ -329,3 +332,26 @@ def test_what_is_asked_names_the_request_behind_it():
     with structlog.contextvars.bound_contextvars(request_id="r-1"):
         assert caused(request).request_id == "r-1"
         assert caused(request.model_copy(update={"request_id": "r-0"})).request_id == "r-0"
+
+
+async def test_a_cluster_is_drained_with_its_sessions_only_when_told_so(gateway):
+    url = "/api/v1/clusters/local/drain"
+    for body, hibernate in (({}, False), ({"json": {"hibernate": True}}, True)):
+        await gateway.client.post(url, headers=gateway.as_(Role.OPERATOR), **body)
+        _, asked = gateway.services.asked[-1]
+        assert (asked.cluster_id, asked.hibernate) == ("local", hibernate)
+    refused = await gateway.client.post(
+        url, headers=gateway.as_(Role.OPERATOR), json={"hibernat": True}
+    )
+    assert refused.status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
+async def test_what_operators_watch_is_not_on_the_public_port(gateway, tmp_path, path):
+    assert (await gateway.client.get(path)).status_code == 404
+    (tmp_path / "index.html").write_text("<title>StreamSpace</title>")
+    transport = httpx2.ASGITransport(WebApp(tmp_path), raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        assert (await client.get("/sessions")).status_code == 200
+        with pytest.raises(HTTPException):
+            await WebApp(tmp_path).get_response(path.lstrip("/"), {"method": "GET"})

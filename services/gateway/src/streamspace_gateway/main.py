@@ -55,9 +55,7 @@ async def serve(settings: GatewaySettings) -> None:
     probes = await health.serve(
         health.create_app(checks, SERVICE), settings.health_host, settings.health_port
     )
-    app = create_app(state)
-    health.add_routes(app, checks)
-    server = await health.serve(app, settings.listen_host, settings.listen_port)
+    server = await health.serve(create_app(state), settings.listen_host, settings.listen_port)
     logging.get_logger(__name__).info(
         "serving", host=settings.listen_host, port=server.port, health_port=probes.port
     )

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_NOT_PAGES = frozenset({"api", "metrics", "healthz", "readyz"})
+"""What a program asks for; probes and metrics are on the health port, not on this one."""
 _IMMUTABLE = "public, max-age=31536000, immutable"
 
 
@@ -22,7 +24,7 @@ class WebApp(StaticFiles):
         super().__init__(directory=root, html=True, check_dir=True)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if path.split("/", 1)[0] == "api":
+        if path.split("/", 1)[0] in _NOT_PAGES:
             raise HTTPException(404)
         try:
             response = await super().get_response(path, scope)

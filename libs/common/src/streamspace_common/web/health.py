@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from streamspace_common.web import metrics
 from streamspace_common.web.serving import Server, listen, serve
 
-__all__ = ["Health", "Server", "add_routes", "create_app", "listen", "serve"]
+__all__ = ["Health", "Server", "create_app", "listen", "serve"]
 
 _CHECK_TIMEOUT: Final = 2.0
 """Seconds; probes give up after some more."""
@@ -51,8 +51,10 @@ class Health:
             return answer if isinstance(answer, bool) else await answer
 
 
-def add_routes(app: FastAPI, health: Health) -> None:
-    """Add the three routes to an app; they are not part of its OpenAPI."""
+def create_app(health: Health, service: str, version: str = "") -> FastAPI:
+    """The app of a process's own port for probes and scrapes, apart from what users reach."""
+    metrics.set_build_info(service, version)
+    app = FastAPI(title=service, openapi_url=None, docs_url=None, redoc_url=None)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
@@ -72,10 +74,4 @@ def add_routes(app: FastAPI, health: Health) -> None:
     def scrape() -> Response:
         return metrics.exposition()
 
-
-def create_app(health: Health, service: str, version: str = "") -> FastAPI:
-    """The app a service without a public HTTP port serves for probes and scrapes."""
-    metrics.set_build_info(service, version)
-    app = FastAPI(title=service, openapi_url=None, docs_url=None, redoc_url=None)
-    add_routes(app, health)
     return app
