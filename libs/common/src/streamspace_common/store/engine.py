@@ -7,8 +7,8 @@ before use (this costs no round trip, unlike a ping), and errors of a connection
 that dies in the middle become `StoreUnavailableError`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -121,9 +121,10 @@ class Database:
                 callers retry with the same ids.
         """
         session = self.sessions()
-        try:
+        with _in_our_words():
             try:
-                await self._begin(session)
+                with _connecting():
+                    await session.connection()
                 yield session
                 await session.commit()
             except BaseException:
@@ -131,12 +132,6 @@ class Database:
                 raise
             finally:
                 await session.close()
-        except StoreUnavailableError:
-            raise
-        except Exception as error:
-            if (ours := translate(error)) is not None:
-                raise ours from error
-            raise
         if session.info.get(COMMIT_HOOK):
             for listener in self._commit_listeners:
                 listener()
@@ -151,17 +146,13 @@ class Database:
         Raises:
             StoreUnavailableError: PostgreSQL is away or too busy.
         """
-        try:
-            async with self.engine.connect() as connection:
+        with _in_our_words():
+            async with AsyncExitStack() as stack:
+                with _connecting():
+                    connection = await stack.enter_async_context(self.engine.connect())
                 pooled = await connection.get_raw_connection()
                 # One that is cut short needs no care: the driver cancels it before the next.
                 yield pooled.driver_connection
-        except (OSError, TimeoutError) as error:
-            raise unreachable() from error
-        except Exception as error:
-            if (ours := translate(error)) is not None:
-                raise ours from error
-            raise
 
     async def ping(self) -> bool:
         """Whether PostgreSQL answers, for readiness."""
@@ -185,15 +176,6 @@ class Database:
         await self.engine.dispose()
 
     @staticmethod
-    async def _begin(session: AsyncSession) -> None:
-        # A refused connection shows here as an OSError; anywhere later it would be
-        # somebody else's.
-        try:
-            await session.connection()
-        except (OSError, TimeoutError) as error:
-            raise unreachable() from error
-
-    @staticmethod
     async def _abandon(session: AsyncSession) -> None:
         try:
             await session.rollback()
@@ -201,3 +183,25 @@ class Database:
             # The first error tells more than a rollback on a connection that is gone.
             if translate(error) is None:
                 raise
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    """The one place where the drivers' errors become ours."""
+    try:
+        yield
+    except StoreUnavailableError:
+        raise
+    except Exception as error:
+        if (ours := translate(error)) is not None:
+            raise ours from error
+        raise
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    """A refused connection shows as an OSError; anywhere later it would be somebody else's."""
+    try:
+        yield
+    except (OSError, TimeoutError) as error:
+        raise unreachable() from error
