@@ -14,7 +14,7 @@ from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.requests import Method
 from streamspace_gateway.app import create_app
 from streamspace_gateway.deps import State
-from streamspace_gateway.ports import FeedEvent
+from streamspace_gateway.feed_event import FeedEvent
 from streamspace_gateway.rates import RateLimiter
 from streamspace_gateway.settings import GatewaySettings
 

@@ -8,7 +8,7 @@ from streamspace_common.contracts.identity import Actor, Role
 from streamspace_common.contracts.ids import SessionId, UserId
 from streamspace_common.contracts.requests import SessionPage
 from streamspace_common.contracts.sessions import Phase, PhaseTiming
-from streamspace_gateway.ports import FeedEvent
+from streamspace_gateway.feed_event import FeedEvent
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 MINE = SessionId("user-desktop-0a1b2c3d")

@@ -21,7 +21,8 @@ from streamspace_common.bus import ApiError, Bus, StartAt, StreamMessage
 from streamspace_common.contracts.headers import TRACE_PARENT
 from streamspace_common.contracts.streams import EVENTS
 from streamspace_common.runtime.logging import get_logger
-from streamspace_gateway.ports import FeedEvent, FeedOverflowError
+from streamspace_gateway.feed_event import FeedEvent
+from streamspace_gateway.ports import FeedOverflowError
 
 FILTERS = ("evt.>",)
 # Everything, so that sequences are contiguous and a catch-up knows where it ends.

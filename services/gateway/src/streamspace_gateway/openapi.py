@@ -10,7 +10,8 @@ from streamspace_common.contracts.identity import Principal
 from streamspace_common.contracts.requests import Method
 from streamspace_gateway.app import create_app
 from streamspace_gateway.deps import State
-from streamspace_gateway.ports import FeedEvent, Reply, Request
+from streamspace_gateway.feed_event import FeedEvent
+from streamspace_gateway.ports import Reply, Request
 from streamspace_gateway.rates import RateLimiter
 from streamspace_gateway.settings import GatewaySettings
 

@@ -22,7 +22,8 @@ from streamspace_common.contracts.requests import ListSessions, SessionMethods, 
 from streamspace_common.contracts.subjects import Aggregate
 from streamspace_common.runtime.tracing import past_span
 from streamspace_gateway.deps import CurrentUser, State, StateDep
-from streamspace_gateway.ports import FeedEvent, FeedOverflowError
+from streamspace_gateway.feed_event import FeedEvent
+from streamspace_gateway.ports import FeedOverflowError
 from streamspace_gateway.routes.answers import problems
 
 router = APIRouter(tags=["events"])
