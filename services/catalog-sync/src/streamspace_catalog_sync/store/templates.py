@@ -1,8 +1,5 @@
 """Searching templates: filters, pages by key, and the counts of categories."""
 
-import base64
-import binascii
-import json
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, String, bindparam, func, select, tuple_
@@ -15,8 +12,8 @@ from streamspace_catalog_sync.store.rows import (
     to_template_detail,
 )
 from streamspace_common.contracts.catalog import Template, TemplateDetail
+from streamspace_common.contracts.cursors import cursor_of, words_of
 from streamspace_common.contracts.ids import CatalogId, TemplateId
-from streamspace_common.contracts.problems import Code, FieldProblem, ProblemError
 from streamspace_common.contracts.requests import ListTemplates, TemplatePage
 from streamspace_common.store.engine import Database
 
@@ -38,7 +35,7 @@ class TemplateStore:
             ProblemError: `invalid-request` for a cursor that is not one of ours.
         """
         filters = _filters(request)
-        after = _read_cursor(request.cursor) if request.cursor is not None else None
+        after = words_of(request.cursor, 2) if request.cursor is not None else None
         columns = [getattr(TemplateRow, name) for name in SUMMARY_COLUMNS]
         key = tuple_(col(TemplateRow.sort_name), col(TemplateRow.id))
         page = select(*columns).where(*filters).order_by(key).limit(request.limit + 1)
@@ -119,24 +116,4 @@ def _fitting(items: list[Template]) -> list[Template]:
 
 
 def _cursor(row: Any) -> str:
-    written = json.dumps([row.sort_name, row.id], separators=(",", ":"))
-    return base64.urlsafe_b64encode(written.encode()).decode().rstrip("=")
-
-
-def _read_cursor(text: str) -> tuple[str, str]:
-    try:
-        padded = text.encode("ascii") + b"=" * (-len(text) % 4)
-        sort_name, id_ = json.loads(base64.urlsafe_b64decode(padded))
-    except (UnicodeError, binascii.Error, ValueError, TypeError) as error:
-        raise _bad_cursor() from error
-    if not isinstance(sort_name, str) or not isinstance(id_, str):
-        raise _bad_cursor()
-    return _storable(sort_name), _storable(id_)
-
-
-def _bad_cursor() -> ProblemError:
-    return ProblemError.of(
-        Code.INVALID_REQUEST,
-        "The cursor is not one of ours; start again without it.",
-        errors=(FieldProblem(pointer="/cursor", detail="not a cursor of this list"),),
-    )
+    return cursor_of(row.sort_name, row.id)
