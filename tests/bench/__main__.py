@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from tests.bench import footprint, jupyterhub, on_kubernetes, reads_and_writes, relay, starts
+from tests.bench import (
+    footprint,
+    jupyterhub,
+    on_kubernetes,
+    reads_and_writes,
+    rebuild,
+    relay,
+    starts,
+)
 from tests.bench.load import Connections
 from tests.bench.report import Figure, machine, save, table
 from tests.support.stack import (
@@ -92,6 +100,7 @@ SECTIONS: dict[str, tuple[str, Callable[[], Coroutine[Any, Any, list[Figure]]]]]
     "desktops": ("Session starts, real desktops", bench_desktops),
     "api": ("API", bench_api),
     "relay": ("Relay, beside websockify and HAProxy", relay.measure),
+    "rebuild": ("Rebuild from events", rebuild.measure),
     "idle": ("Idle footprint", bench_idle),
     "kubernetes": ("Sessions on Kubernetes", on_kubernetes.measure),
 }
