@@ -25,6 +25,7 @@ from streamspace_common.relay.pump import Pump
 from streamspace_common.relay.stream import connect_stream
 from streamspace_common.relay.websocket import WebSocketLeg, connect_websocket
 from streamspace_common.runtime.supervisor import Supervisor
+from streamspace_common.runtime.tracing import current_traceparent, trace_id_of
 from streamspace_common.testing.waiting import eventually
 from streamspace_vnc_proxy.main import Running
 
@@ -72,6 +73,8 @@ class ScriptedControl:
     allowed: bool = True
     protocol: Protocol = Protocol.VNC
     tickets: dict[str, ViewerRole] = field(default_factory=dict)
+    traceparent: str | None = None
+    """Of the request that asked for the tickets."""
 
     def ticket(self, role: ViewerRole = ViewerRole.CONTROL) -> str:
         """A new ticket for the one session there is."""
@@ -93,6 +96,7 @@ class ScriptedControl:
             cluster_id=CLUSTER,
             protocol=self.protocol,
             port=5900,
+            traceparent=self.traceparent,
         )
 
     async def check(self, request: CheckAdmission) -> AdmissionState:
@@ -106,10 +110,13 @@ class ScriptedAgent:
     target: str | tuple[str, int] | None = None
     on_open: Callable[[OpenTunnel], Awaitable[None]] | None = None
     requests: list[OpenTunnel] = field(default_factory=list)
+    traces: list[str | None] = field(default_factory=list)
+    """The trace each request belonged to."""
     pumps: list[Pump] = field(default_factory=list)
 
     async def open(self, request: OpenTunnel) -> TunnelOpened:
         self.requests.append(request)
+        self.traces.append(trace_id_of(current_traceparent()))
         await (self.on_open or self.connect)(request)
         return TunnelOpened(tunnel_id=request.tunnel_id, instance="scripted")
 

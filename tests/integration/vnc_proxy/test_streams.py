@@ -5,6 +5,7 @@ import base64
 import json
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 
 import pytest
 import websockets
@@ -27,7 +28,25 @@ from streamspace_common.contracts.clusters import OpenTunnel
 from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.sessions import SessionState, ViewerRole
 from streamspace_common.relay.websocket import HandshakeRefusedError, connect_websocket
+from streamspace_common.runtime import tracing
+from streamspace_common.runtime.tracing import Span, new_traceparent, trace_id_of
 from streamspace_common.testing.waiting import eventually
+
+
+@dataclass
+class Silent:
+    """A span nobody keeps."""
+
+    traceparent: str
+
+    def rename(self, name: str) -> None: ...
+
+    def set(self, **attributes: tracing.Value) -> None: ...
+
+    def fail(self, reason: str) -> None: ...
+
+    def end(self, at: int | None = None) -> None: ...
+
 
 UNUSABLE_UPGRADE = (
     b"GET /streams/a HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
@@ -48,6 +67,28 @@ async def test_a_viewer_and_a_session_talk_through_the_relay(
         assert await read(viewer, len(big)) == big
         assert len(proxy.running.relay.streams) == 1
     await eventually(lambda: len(proxy.running.relay.streams) == 0 and desktop.closed == 1)
+
+
+async def test_opening_a_stream_belongs_to_the_request_that_asked_for_its_ticket(
+    proxy: Proxy, desktop: Desktop, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, str | None]] = []
+
+    class Recorder:
+        def start(
+            self, name: str, _kind: object, *, parent: str | None, trace_id: str | None, **_: object
+        ) -> Span:
+            begun.append((name, trace_id))
+            return Silent(new_traceparent(trace_id))
+
+    asked = new_traceparent()
+    proxy.control.traceparent = asked
+    monkeypatch.setattr(tracing._switch, "recorder", Recorder())
+    async with proxy.view() as viewer:
+        await read(viewer, 12)
+    mine = [name for name, trace in begun if trace == trace_id_of(asked)]
+    assert mine[:3] == ["open stream", "redeem ticket", "call rpc.open_tunnel"]
+    assert agent.traces == [trace_id_of(asked)]
 
 
 async def test_fragments_and_pings_pass(proxy: Proxy, desktop: Desktop) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 
 import pytest
@@ -112,3 +113,15 @@ def test_what_is_over_can_be_recorded_with_the_time_it_took(recorder):
     assert one.parent == PARENT
     assert one.ended
     assert one.began is not None
+
+
+def test_a_span_may_have_begun_before_its_parent_was_known(recorder):
+    before = time.time_ns()
+    with tracing.tracing(PARENT), span("work", began=2.0):
+        pass
+    with span("work"):
+        pass
+    early, plain = recorder.spans
+    assert early.parent == PARENT
+    assert 1.9e9 < before - early.began < 2.1e9
+    assert plain.began is None

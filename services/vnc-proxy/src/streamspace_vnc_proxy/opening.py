@@ -24,6 +24,7 @@ from streamspace_common.relay.keepalive import Keepalive
 from streamspace_common.relay.pump import Ending, Leg, Pump
 from streamspace_common.runtime import logging
 from streamspace_common.runtime.clock import Clock
+from streamspace_common.runtime.tracing import Kind, past_span, span, tracing
 from streamspace_vnc_proxy import metrics
 from streamspace_vnc_proxy.domain import (
     Close,
@@ -80,6 +81,7 @@ class Opener:
         with logging.bind(session_id=session_id):
             try:
                 admission = await _while_there(viewer, self._redeem(session_id, ticket))
+                redeemed = self._clock.monotonic() - began
                 stream = self._streams.enter(admission, viewer)
             except Refusal as refusal:
                 _refuse(viewer, refusal)
@@ -87,16 +89,25 @@ class Opener:
             except _ViewerLeft:
                 metrics.OPENS.labels("viewer_left").inc()
                 return
-            with logging.bind(user_id=admission.user_id):
+            # From here on it is known which request brought the viewer here.
+            with tracing(admission.traceparent), logging.bind(user_id=admission.user_id):
                 try:
-                    await self._serve_admitted(stream, began)
+                    await self._serve_admitted(stream, began, redeemed)
                 finally:
                     self._streams.leave(stream)
 
-    async def _serve_admitted(self, stream: Stream, began: float) -> None:
+    async def _serve_admitted(self, stream: Stream, began: float, redeemed: float) -> None:
         viewer = stream.viewer
         try:
-            tunnel = await _while_there(viewer, self.reach(stream.admission))
+            with span(
+                "open stream",
+                Kind.SERVER,
+                began=self._clock.monotonic() - began,
+                session_id=stream.admission.session_id,
+                role=stream.admission.role.value,
+            ):
+                past_span("redeem ticket", redeemed)
+                tunnel = await _while_there(viewer, self.reach(stream.admission))
         except Refusal as refusal:
             _refuse(viewer, refusal)
             return

@@ -152,9 +152,16 @@ def tracing(traceparent: str | None) -> Iterator[str]:
 
 @contextmanager
 def span(
-    name: str, kind: Kind = Kind.INTERNAL, *, parent: str | None = None, **attributes: Value
+    name: str,
+    kind: Kind = Kind.INTERNAL,
+    *,
+    parent: str | None = None,
+    began: float = 0.0,
+    **attributes: Value,
 ) -> Iterator[Span]:
     """A span around the block, below `parent` or below what is bound here.
+
+    It counts from `began` seconds ago, where its parent came to be known late.
 
     Inside, it is what `current_traceparent` gives. An exception marks it as failed and
     goes on. Names are few: ids belong into attributes.
@@ -163,7 +170,8 @@ def span(
     if recorder is None:
         yield _SILENT
         return
-    begun = _start(recorder, name, kind, parent, attributes)
+    at = time.time_ns() - round(began * 1e9) if began else None
+    begun = _start(recorder, name, kind, parent, attributes, at)
     token = _current.set(begun.traceparent)
     try:
         with structlog.contextvars.bound_contextvars(trace_id=trace_id_of(begun.traceparent)):

@@ -12,6 +12,7 @@ from streamspace_common.contracts.requests import Admission
 from streamspace_common.contracts.sessions import ViewerRole
 from streamspace_common.runtime.clock import Clock
 from streamspace_common.runtime.logging import get_logger
+from streamspace_common.runtime.tracing import tracing
 from streamspace_vnc_proxy.apps import headers
 from streamspace_vnc_proxy.apps.address import AppsDomain
 from streamspace_vnc_proxy.apps.pages import NO_SUCH_PAGE, VIEW_ONLY, Page
@@ -89,7 +90,8 @@ class Entrance:
     def _welcome(self, admission: Admission) -> Page:
         self._rights.confirmed(admission)
         cookie = self._passes.issue(admission, self._clock.now().timestamp())
-        log.info("entered", session_id=admission.session_id, user_id=admission.user_id)
+        with tracing(admission.traceparent):
+            log.info("entered", session_id=admission.session_id, user_id=admission.user_id)
         return Page(
             303,
             "One moment.",
