@@ -82,6 +82,8 @@ MATRIX: dict[str, Expected] = {
     "GET /clusters": operators(200),
     "GET /clusters/{cluster_id}": operators(200),
     "POST /clusters": admins(409),  # It is enrolled already.
+    "POST /clusters/{cluster_id}/drain": operators(404),  # Draining ours would hinder others.
+    "POST /clusters/{cluster_id}/undrain": operators(404),
     "POST /clusters/{cluster_id}/redrive": admins(202),
     # Sessions.
     "GET /sessions": signed_in(200),
@@ -187,7 +189,7 @@ class World:
         values = {
             "template_id": "starter_desktop",
             "catalog_id": "starter",
-            "cluster_id": "local",
+            "cluster_id": "nowhere" if route.endswith("drain") else "local",
             "letter_id": "cmd-0a1b2c3d.1",
             "user_id": self.callers["owner"].user_id,
             "session_id": session_id,

@@ -61,7 +61,8 @@ const files = [
 const cluster = (id, name, presence, rest = {}) => ({
   id, name, presence, runtime: "process", version: "0.1.0", capacity: { maxSessions: 20, cpu: 8, memory: 34359738368 }, runningSessions: 3,
   reservedSessions: 4, waitingCommands: 0, oldestWaitingCommandAt: null, agents: 1, labels: { zone: "eu" }, lastSeenAt: before(2), trouble: null,
-  createdAt: before(9e5), versionNumber: 1, ...rest,
+  instances: [{ instance: `${id}-1`, version: "0.1.0", contractVersion: 1, behind: false, draining: false, busyCommands: 0, lastSeenAt: before(2), trouble: null }],
+  drainedAt: null, drainedBy: null, createdAt: before(9e5), versionNumber: 1, ...rest,
 });
 const clusters = [
   cluster("local", "This machine", "online"),
@@ -255,6 +256,12 @@ function answer(method, path, query, body, headers) {
   if (name === "GET clusters") return ok({ items: clusters });
   if (name === "GET dead-letters") return ok({ items: letters.filter(({ state }) => query.getAll("state").includes(state)), nextCursor: null });
   if (name === "POST dead-letters") return settle(letters.find(({ id }) => id === second), third, who);
+  if (name === "POST clusters" && second) {
+    const found = clusters.find(({ id }) => id === second);
+    const drained = third === "drain";
+    Object.assign(found, { presence: drained ? "draining" : "online", drainedAt: drained ? now() : null, drainedBy: drained ? who.username : null });
+    return drained ? ok({ cluster: found, hibernating: body?.hibernate ? found.runningSessions : 0 }, 202) : ok(found);
+  }
   if (name === "POST clusters") return ok({ clusterId: body.id, natsUrls: ["tls://nats.example.org:4222"], credentials: "-----BEGIN NATS USER JWT-----\n(secret)\n------END NATS USER JWT------", tunnelUrl: "wss://streams.example.org" }, 201);
   if (name === "GET catalogs") return third === "report" ? ok({ catalog: catalogs[0], files: second === "starter" ? files : [] }) : ok({ items: catalogs });
   if (name === "POST catalogs") {

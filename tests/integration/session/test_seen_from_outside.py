@@ -10,10 +10,12 @@ from prometheus_client import REGISTRY
 from streamspace_common.bus import StartAt
 from streamspace_common.contracts.events import ClusterEnrolled
 from streamspace_common.contracts.ids import new_message_id
+from streamspace_common.contracts.requests import SessionHistoryRequest, SessionMethods
 from streamspace_common.contracts.sessions import SessionState
 from streamspace_common.runtime.tracing import trace_id_of, tracing
 from streamspace_common.testing.waiting import eventually
 from streamspace_session.gauges import Gauges
+from streamspace_session.rebuild import rebuild
 from streamspace_session.store import SqlStore
 
 
@@ -88,3 +90,32 @@ async def test_events_that_nobody_works_on_are_seen_to_wait(lab):
     await gauges.measure()
     assert value("streamspace_consumer_pending_messages", consumer="session-agents") == 1
     assert (value("streamspace_projection_lag_seconds") or 0) > 0
+
+
+async def test_what_nobody_asked_for_is_a_trace_of_its_own_in_stream_and_history(world):
+    """A deadline that passes, or a cluster that falls silent, has no request behind it."""
+    await world.start(offline_after=1, starting_limit=0.5, max_attempts=1)
+    await world.template()
+    agent = await world.agent()
+    silent = [await world.running() for _ in range(2)]
+    agent.deaf_to.add("start_session")
+    late = (await world.create()).session
+    await world.reaches(late.id, SessionState.FAILED, timeout=30)
+    await agent.stop()
+    for session in silent:
+        await world.reaches(session.id, SessionState.UNKNOWN, timeout=30)
+        await world.told(session.id, "starting", "running", "unknown")
+
+    swept: dict[str, set[str]] = {}
+    for session in (late, *silent):
+        found = await world.call(
+            SessionMethods.HISTORY,
+            SessionHistoryRequest(principal=world.admin, session_id=session.id),
+        )
+        for entry in found.items:
+            if entry.to_state in {SessionState.UNKNOWN, SessionState.FAILED}:
+                assert entry.trace_id is not None
+                swept.setdefault(session.id, set()).add(entry.trace_id)
+    assert len(swept) == len(set.union(*swept.values())) == 3
+    report = await rebuild(world.bus, world.database, "rebuilt", keep=False)
+    assert report.differences == []

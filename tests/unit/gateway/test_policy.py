@@ -43,6 +43,8 @@ OPERATORS = {
     ("get", "/api/v1/catalogs/{catalog_id}/report"),
     ("get", "/api/v1/clusters"),
     ("get", "/api/v1/clusters/{cluster_id}"),
+    ("post", "/api/v1/clusters/{cluster_id}/drain"),
+    ("post", "/api/v1/clusters/{cluster_id}/undrain"),
     ("get", "/api/v1/dead-letters"),
     ("post", "/api/v1/dead-letters/{letter_id}/retry"),
     ("post", "/api/v1/dead-letters/{letter_id}/discard"),

@@ -43,6 +43,10 @@ QUEUE_AGE: Final = Gauge(
     "streamspace_command_queue_age_seconds",
     "Age of the oldest command that no agent has taken; 0 when there is none.",
 )
+FORGOTTEN: Final = Counter(
+    "streamspace_sessions_forgotten_total",
+    "Ended sessions that were removed, with their history, because they ended long ago.",
+)
 DEAD_LETTERS: Final = Gauge(
     "streamspace_dead_letters", "Commands that gave up and that nobody has settled."
 )

@@ -130,6 +130,14 @@ class Sessions(Protocol):
         """Sessions by state and cluster; None where no cluster is chosen yet."""
         ...
 
+    async def forget_ended(self, older: timedelta, limit: int) -> int:
+        """Remove sessions that ended so long ago, with all that was kept of them.
+
+        One that something still happens to, or whose dead letter is open, stays.
+        Returns how many there were.
+        """
+        ...
+
     async def oldest_waiting(self) -> timedelta | None:
         """Age of the oldest command that no agent has taken."""
         ...
@@ -144,6 +152,7 @@ class ClusterRecord:
     id: ClusterId
     name: str
     presence: Presence
+    drained: bool = False
 
 
 class Clusters(Protocol):
@@ -178,6 +187,14 @@ class Clusters(Protocol):
     async def conclude(self, cluster: ClusterId, presence: Presence, live: Sequence[Heard]) -> None:
         """Keep what was concluded from the heartbeats of its live agents."""
         ...
+
+    async def drain(self, cluster: ClusterId, by: str) -> None:
+        """An operator wants no new sessions there from now on."""
+        ...
+
+    async def undrain(self, cluster: ClusterId) -> None: ...
+
+    async def is_drained(self, cluster: ClusterId | None) -> bool: ...
 
     async def views(self) -> list[Cluster]: ...
 
@@ -225,6 +242,8 @@ class TicketRecord:
     role: ViewerRole
     expires_at: datetime
     used_at: datetime | None = None
+    traceparent: str | None = None
+    """Of the request that asked for it, so that the stream it opens belongs to the same trace."""
 
 
 class Accounts(Protocol):
@@ -346,6 +365,7 @@ class Retention:
     agents: timedelta = timedelta(hours=1)
     letters: timedelta = timedelta(days=30)
     history: timedelta = timedelta(days=365)
+    ended: timedelta = timedelta(days=90)
 
 
 class IdTakenError(Exception):

@@ -17,6 +17,7 @@ from streamspace_session.consumers import AdvisoryConsumer, BusDurables, Ear, Ev
 from streamspace_session.gauges import Gauges
 from streamspace_session.handlers.clusters import ClusterQueries
 from streamspace_session.handlers.create import Creation
+from streamspace_session.handlers.drain import Drain
 from streamspace_session.handlers.events import EventIntake
 from streamspace_session.handlers.histories import Histories
 from streamspace_session.handlers.letters import DeadLetters, Undertaker
@@ -69,6 +70,7 @@ class SessionService:
             offline_after=offline_after,
             inventory_grace=timedelta(seconds=settings.inventory_grace),
         )
+        self._drain = Drain(store, presences, timing)
         self._ear = Ear(bus, presences, clock)
         self.relay = OutboxRelay(database, bus)
         durables = BusDurables(bus)
@@ -81,7 +83,10 @@ class SessionService:
             durables,
             timing=timing,
             overcommit=settings.rules.overcommit,
-            retention=Retention(idempotency=timedelta(seconds=settings.idempotency_life)),
+            retention=Retention(
+                idempotency=timedelta(seconds=settings.idempotency_life),
+                ended=timedelta(days=settings.ended_session_days),
+            ),
             interval=settings.sweep_interval,
             offline_after=offline_after,
             listening=self._ear.listening_for,
@@ -146,5 +151,7 @@ class SessionService:
             methods.LIST_CLUSTERS: self._clusters.list,
             methods.GET_CLUSTER: self._clusters.get,
             methods.REDRIVE_CLUSTER: self._redrive.cluster,
+            methods.DRAIN_CLUSTER: self._drain.drain,
+            methods.UNDRAIN_CLUSTER: self._drain.undrain,
             methods.LIST_RUNTIMES: self._clusters.runtimes,
         }

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from streamspace_common.contracts.streams import EVENTS
 from streamspace_common.runtime.settings import DatabaseSettings, ServiceSettings, service_config
 from streamspace_session.domain import Timing
 from streamspace_session.handlers.create import Rules
@@ -118,6 +119,12 @@ class SessionSettings(ServiceSettings, DatabaseSettings):
     )
     idempotency_life: float = Field(
         default=86400, gt=0, description="How long an Idempotency-Key is remembered."
+    )
+    ended_session_days: int = Field(
+        default=90,
+        gt=EVENTS.max_age.days,
+        description="Days after its end until a session is removed with its commands and its "
+        "history; longer than the event stream keeps what happened to it.",
     )
 
     @field_validator("quota_cpu", "quota_memory")

@@ -224,6 +224,15 @@ class Sweeper:
             self._prune_at = now + _PRUNE_EVERY
             async with self._store.transaction() as tx:
                 await tx.prune(self._retention)
+            await self.forget_ended()
+
+    async def forget_ended(self) -> None:
+        """Remove sessions that ended long ago, a few at a time."""
+        gone = BATCH
+        while gone == BATCH:
+            async with self._store.transaction() as tx:
+                gone = await tx.sessions.forget_ended(self._retention.ended, BATCH)
+            metrics.FORGOTTEN.inc(gone)
 
 
 def _end_of_use(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:

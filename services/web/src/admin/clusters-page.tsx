@@ -2,7 +2,7 @@
 import { Alert, Badge, Button, Card, Checkbox, Code, Group, Modal, Progress, Skeleton, Stack, Text, TextInput, Tooltip } from "@mantine/core";
 import { useForm } from "@mantine/form";
 import { useDisclosure } from "@mantine/hooks";
-import { IconAlertTriangle, IconDownload, IconPlus, IconServer2 } from "@tabler/icons-react";
+import { IconAlertTriangle, IconDownload, IconPlayerPause, IconPlayerPlay, IconPlus, IconServer2 } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useBackend, useUser } from "../api/backend";
@@ -12,9 +12,10 @@ import type { Cluster, Enrolment } from "../api/types";
 import { download } from "../lib/clipboard";
 import { ago, bytes, label, plural } from "../lib/format";
 import { CopyButton } from "../shell/copy-button";
+import { notifyDone, notifyError } from "../shell/notify";
 import { EmptyState, ErrorNote, PageHeader } from "../shell/states";
 import { useTitle } from "../shell/title";
-import { PRESENCE, waiting } from "./presence";
+import { agents, drained, PRESENCE, waiting } from "./presence";
 
 export default function ClustersPage() {
   useTitle("Clusters");
@@ -84,6 +85,11 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
           <Text size="sm">{cluster.trouble}</Text>
         </Alert>
       )}
+      {cluster.drainedAt && (
+        <Text size="sm" c="dimmed" mt="sm" data-testid="cluster-drained">
+          {drained(cluster)}
+        </Text>
+      )}
       <Stack gap={6} mt="md">
         <Group justify="space-between">
           <Text size="sm">Sessions</Text>
@@ -95,7 +101,7 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
         <Progress value={share} color={share > 90 ? "red" : share > 70 ? "yellow" : "brand"} aria-label="Sessions in use" />
       </Stack>
       <dl className="facts" style={{ marginTop: 14 }}>
-        <Fact name="Agents" value={cluster.agents > 0 ? `${plural(cluster.agents, "agent")}${cluster.version ? `, version ${cluster.version}` : ""}` : "none"} />
+        <Fact name="Agents" value={agents(cluster)} />
         <Fact name="Runtime" value={cluster.runtime ? label(cluster.runtime) : "not known yet"} />
         <Fact name="Capacity" value={capacity ? `${capacity.cpu} CPU, ${bytes(capacity.memory)}` : "not known yet"} />
         <Fact name="Waiting commands" value={waiting(cluster)} />
@@ -110,7 +116,80 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
           ))}
         </Group>
       )}
+      <DrainButton cluster={cluster} />
     </Card>
+  );
+}
+
+function DrainButton({ cluster }: { cluster: Cluster }) {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  const [opened, dialog] = useDisclosure(false);
+  const [hibernate, setHibernate] = useState(false);
+  const params = { path: { cluster_id: cluster.id } };
+  const settled = { onError: notifyError, onSettled: () => client.invalidateQueries({ queryKey: ["clusters"] }) };
+  const drain = useMutation({
+    ...settled,
+    mutationFn: () => unwrap(api.POST("/api/v1/clusters/{cluster_id}/drain", { params, body: { hibernate } })),
+    onSuccess: ({ hibernating }) => {
+      dialog.close();
+      notifyDone(`${cluster.name} takes no new sessions.${hibernating ? ` ${plural(hibernating, "session")} put to rest.` : ""}`);
+    },
+  });
+  const undrain = useMutation({
+    ...settled,
+    mutationFn: () => unwrap(api.POST("/api/v1/clusters/{cluster_id}/undrain", { params })),
+    onSuccess: () => notifyDone(`${cluster.name} takes sessions again.`),
+  });
+  if (cluster.drainedAt) {
+    return (
+      <Group justify="flex-end" mt="sm">
+        <Button
+          size="xs"
+          variant="light"
+          leftSection={<IconPlayerPlay size={14} aria-hidden />}
+          loading={undrain.isPending}
+          onClick={() => undrain.mutate()}
+          data-testid="cluster-undrain"
+        >
+          Take sessions again
+        </Button>
+      </Group>
+    );
+  }
+  return (
+    <Group justify="flex-end" mt="sm">
+      <Button
+        size="xs"
+        variant="default"
+        leftSection={<IconPlayerPause size={14} aria-hidden />}
+        onClick={dialog.open}
+        data-testid="cluster-drain"
+      >
+        Drain
+      </Button>
+      <Modal opened={opened} onClose={dialog.close} title={`Drain ${cluster.name}?`}>
+        <Stack>
+          <Text size="sm">
+            No new session is started there, and none that is hibernated there is woken, until it takes sessions again. Those that run go on.
+          </Text>
+          <Checkbox
+            label="Hibernate the sessions that run there"
+            description="Their users lose what is not saved; their files stay."
+            checked={hibernate}
+            onChange={(event) => setHibernate(event.currentTarget.checked)}
+          />
+          <Group justify="flex-end">
+            <Button variant="default" onClick={dialog.close}>
+              Cancel
+            </Button>
+            <Button color={hibernate ? "red" : undefined} loading={drain.isPending} onClick={() => drain.mutate()} data-testid="cluster-drain-confirm">
+              Drain
+            </Button>
+          </Group>
+        </Stack>
+      </Modal>
+    </Group>
   );
 }
 

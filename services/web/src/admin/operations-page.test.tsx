@@ -36,6 +36,7 @@ const cluster: Cluster = {
   waitingCommands: 3,
   oldestWaitingSeconds: 75,
   agents: 0,
+  instances: [],
   createdAt: "2026-01-01T00:00:00Z",
   versionNumber: 1,
 };

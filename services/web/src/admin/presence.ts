@@ -1,6 +1,6 @@
 /** What a cluster's presence means to an operator. Pure. */
 import type { Cluster, Presence } from "../api/types";
-import { elapsed } from "../lib/format";
+import { ago, elapsed, plural } from "../lib/format";
 
 export const PRESENCE: Record<Presence, { color: string; text: string; explanation: string }> = {
   online: { color: "teal", text: "Online", explanation: "Its agent answers." },
@@ -10,7 +10,7 @@ export const PRESENCE: Record<Presence, { color: string; text: string; explanati
     text: "Offline",
     explanation: "No agent has been heard for a while. Its sessions may still run; commands wait until an agent is back.",
   },
-  draining: { color: "violet", text: "Draining", explanation: "It takes no new sessions." },
+  draining: { color: "violet", text: "Draining", explanation: "It takes no new sessions; those it has go on." },
 };
 
 /** How many commands no agent has taken, and for how long the oldest has waited. */
@@ -19,4 +19,17 @@ export function waiting({ waitingCommands, oldestWaitingSeconds }: Cluster): str
   return oldestWaitingSeconds == null
     ? `${waitingCommands}`
     : `${waitingCommands}, the oldest for ${elapsed(oldestWaitingSeconds * 1000)}`;
+}
+
+/** Its agents with their versions; one older than the control plane is named. */
+export function agents({ agents: number, instances, version }: Cluster): string {
+  if (number === 0) return "none";
+  const versions = [...new Set(instances.map((one) => (one.behind ? `${one.version} (older than the control plane)` : one.version)))].sort();
+  const shown = versions.length > 0 ? versions.join(", ") : version;
+  return shown ? `${plural(number, "agent")}, version ${shown}` : plural(number, "agent");
+}
+
+/** Since when an operator wants no new sessions there, and who. */
+export function drained({ drainedAt, drainedBy }: Cluster): string {
+  return `No new sessions since ${ago(drainedAt)}${drainedBy ? `, says ${drainedBy}` : ""}.`;
 }

@@ -207,6 +207,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/clusters/{cluster_id}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Drain Cluster
+         * @description Place no new sessions on the cluster; those it has stay, unless they are to hibernate.
+         */
+        post: operations["drain_cluster"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/clusters/{cluster_id}/redrive": {
         parameters: {
             query?: never;
@@ -223,6 +243,26 @@ export interface paths {
          *     For a cluster that may have lost some: what is as it should be stays as it is.
          */
         post: operations["redrive_cluster"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/clusters/{cluster_id}/undrain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undrain Cluster
+         * @description Let the cluster take new sessions again.
+         */
+        post: operations["undrain_cluster"];
         delete?: never;
         options?: never;
         head?: never;
@@ -692,6 +732,42 @@ export interface components {
             url: string;
         };
         /**
+         * AgentInstance
+         * @description One agent of a cluster, as its last heartbeat showed it.
+         */
+        AgentInstance: {
+            /**
+             * Behind
+             * @description Its version is older than the control plane's.
+             * @default false
+             */
+            behind: boolean;
+            /**
+             * Busycommands
+             * @default 0
+             */
+            busyCommands: number;
+            /** Contractversion */
+            contractVersion: number;
+            /**
+             * Draining
+             * @description It ends and takes no more work.
+             * @default false
+             */
+            draining: boolean;
+            /** Instance */
+            instance: string;
+            /**
+             * Lastseenat
+             * Format: date-time
+             */
+            lastSeenAt: string;
+            /** Trouble */
+            trouble?: string | null;
+            /** Version */
+            version: string;
+        };
+        /**
          * Capacity
          * @description What an agent's cluster can hold; CPU in cores, memory in bytes.
          */
@@ -777,8 +853,24 @@ export interface components {
              * Format: date-time
              */
             createdAt: string;
+            /**
+             * Drainedat
+             * @description Since when an operator wants no new sessions there.
+             */
+            drainedAt?: string | null;
+            /**
+             * Drainedby
+             * @description Who said so.
+             */
+            drainedBy?: string | null;
             /** Id */
             id: string;
+            /**
+             * Instances
+             * @description The agents that are alive, the freshest first.
+             * @default []
+             */
+            instances: components["schemas"]["AgentInstance"][];
             /** Labels */
             labels?: {
                 [key: string]: string;
@@ -1012,6 +1104,27 @@ export interface components {
          * @enum {string}
          */
         DesiredState: "running" | "hibernated" | "terminated";
+        /** DrainBody */
+        DrainBody: {
+            /**
+             * Hibernate
+             * @description Also put the sessions that run there to rest.
+             * @default false
+             */
+            hibernate: boolean;
+        };
+        /**
+         * Drained
+         * @description The cluster as it is now, and how many of its sessions are put to rest.
+         */
+        Drained: {
+            cluster: components["schemas"]["Cluster"];
+            /**
+             * Hibernating
+             * @default 0
+             */
+            hibernating: number;
+        };
         /** EnrolClusterBody */
         EnrolClusterBody: {
             /**
@@ -2929,6 +3042,102 @@ export interface operations {
             };
         };
     };
+    drain_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cluster_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["DrainBody"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Drained"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     redrive_cluster: {
         parameters: {
             query?: never;
@@ -2947,6 +3156,98 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Redriven"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    undrain_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cluster_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Cluster"];
                 };
             };
             /** @description No valid access token. */

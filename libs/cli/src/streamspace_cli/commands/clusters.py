@@ -2,12 +2,15 @@
 
 import json
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from streamspace_cli import complete
+from streamspace_cli.api import Api
 from streamspace_cli.contexts import write_private
 from streamspace_cli.exits import CliError, ExitCode
 from streamspace_cli.output import Column, at, since, size
@@ -15,11 +18,29 @@ from streamspace_cli.run import Run, command, group
 
 app = group("Clusters: where sessions run.")
 
+
+def _versions(cluster: Mapping[str, Any]) -> str:
+    """Its agents' versions, the oldest first; `!` marks one older than the control plane's."""
+    found = {
+        f"{one['version']}{'!' if one.get('behind') else ''}"
+        for one in cluster.get("instances") or ()
+    }
+    return ", ".join(sorted(found)) or str(cluster.get("version") or "")
+
+
+def _agent(one: Mapping[str, Any]) -> str:
+    notes = [str(one["version"])]
+    notes += ["older than the control plane"] if one.get("behind") else []
+    notes += ["draining"] if one.get("draining") else []
+    return f"{one['instance']} ({', '.join(notes)})"
+
+
 _COLUMNS = (
     Column("Id", "id"),
     Column("Presence", "presence"),
     Column("Runtime", "runtime"),
     Column("Agents", "agents"),
+    Column("Version", _versions),
     Column("Running", "runningSessions"),
     Column("Room", "capacity.maxSessions"),
     Column("Waiting", "waitingCommands"),
@@ -31,8 +52,9 @@ _DETAILS = (
     Column("Presence", "presence"),
     Column("Trouble", "trouble"),
     Column("Runtime", "runtime"),
-    Column("Version", "version"),
-    Column("Agents", "agents"),
+    Column("Agents", lambda item: [_agent(one) for one in item.get("instances") or ()]),
+    Column("Drained by", "drainedBy"),
+    at("Drained since", "drainedAt"),
     Column("Running", "runningSessions"),
     Column("Reserved", "reservedSessions"),
     Column("Sessions at most", "capacity.maxSessions"),
@@ -44,6 +66,11 @@ _DETAILS = (
     at("Seen", "lastSeenAt"),
     at("Enrolled", "createdAt"),
 )
+
+_AT_WORK = ("pending", "starting", "running", "hibernating", "waking", "terminating", "unknown")
+"""States of sessions that a cluster under maintenance would cut off."""
+_COUNTED = 200
+_PAUSE = 2.0
 
 ClusterId = Annotated[str, typer.Argument(help="Its id.", autocompletion=complete.clusters)]
 
@@ -91,6 +118,65 @@ def enrol(
         f"  STREAMSPACE_AGENT_ENROLMENT_FILE={path} streamspace-agent"
     )
     run.printer.line(str(path))
+
+
+@command(app)
+def drain(
+    run: Run,
+    cluster: ClusterId,
+    hibernate: Annotated[
+        bool, typer.Option("--hibernate", help="Put the sessions that run there to rest, too.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Until nothing runs there any more.")
+    ] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.", min=0)] = 3600.0,
+) -> None:
+    """Place no new sessions on a cluster; those it has stay. Draining it twice is no error."""
+    with run.api() as api:
+        answer = api.post(f"/clusters/{cluster}/drain", {"hibernate": hibernate})
+        found = answer["cluster"]
+        run.note(f"{cluster} takes no new sessions.")
+        if hibernate:
+            run.note(f"{answer['hibernating']} of its sessions go to rest.")
+        if wait:
+            _wait_until_empty(run, api, cluster, hibernate=hibernate, timeout=timeout)
+            found = api.get(f"/clusters/{cluster}")
+    run.printer.one(found, _DETAILS)
+
+
+@command(app)
+def undrain(run: Run, cluster: ClusterId) -> None:
+    """Let a cluster take new sessions again."""
+    with run.api() as api:
+        run.printer.one(api.post(f"/clusters/{cluster}/undrain"), _DETAILS)
+
+
+def _wait_until_empty(run: Run, api: Api, cluster: str, *, hibernate: bool, timeout: float) -> None:
+    """Until no session runs there, or is about to.
+
+    Raises:
+        CliError: some still do after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    told = None
+    while left := list(
+        api.pages("/sessions", cluster_id=cluster, everyone=True, state=_AT_WORK, limit=_COUNTED)
+    ):
+        if told != len(left):
+            told = len(left)
+            run.note(f"  {told}{'+' if told == _COUNTED else ''} sessions are still there")
+        if time.monotonic() >= deadline:
+            raise CliError(
+                f"{told} sessions are still on {cluster} after {timeout:.0f} s: "
+                f"{', '.join(str(one['id']) for one in left[:5])}.",
+                ExitCode.TIMED_OUT,
+                hint="It takes no new ones; `streamspace clusters undrain` ends that.",
+            )
+        time.sleep(min(_PAUSE, max(deadline - time.monotonic(), 0)))
+        if hibernate and any(one["state"] == "running" for one in left):
+            # What had just begun to start when we asked runs by now.
+            api.post(f"/clusters/{cluster}/drain", {"hibernate": True})
 
 
 def _reserve(path: Path) -> None:

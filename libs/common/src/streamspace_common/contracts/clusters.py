@@ -74,6 +74,21 @@ class Inventory(Message):
     busy: tuple[SessionIdText, ...] = ()
 
 
+class AgentInstance(Contract):
+    """One agent of a cluster, as its last heartbeat showed it."""
+
+    instance: str
+    version: str
+    contract_version: int
+    behind: bool = Field(
+        default=False, description="Its version is older than the control plane's."
+    )
+    draining: bool = Field(default=False, description="It ends and takes no more work.")
+    busy_commands: int = 0
+    last_seen_at: Timestamp
+    trouble: str | None = None
+
+
 class Cluster(Contract):
     """A cluster as the API shows it."""
 
@@ -93,9 +108,16 @@ class Cluster(Contract):
         default=None, description="Its age by the control plane's clock."
     )
     agents: int = 0
+    instances: tuple[AgentInstance, ...] = Field(
+        default=(), description="The agents that are alive, the freshest first."
+    )
     labels: dict[str, str] = Field(default_factory=dict)
     last_seen_at: Timestamp | None = None
     trouble: str | None = None
+    drained_at: Timestamp | None = Field(
+        default=None, description="Since when an operator wants no new sessions there."
+    )
+    drained_by: str | None = Field(default=None, description="Who said so.")
     created_at: Timestamp
     version_number: int = Field(default=1, ge=1)
 

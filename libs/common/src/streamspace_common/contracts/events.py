@@ -1,20 +1,29 @@
 """Events: what agents saw or did, and what the control plane decided.
 
-Agents publish on `evt.<cluster>.session.<session>.<kind>`, the control plane on
-`evt.core.<aggregate>.<id>.<kind>`. The last token of the subject is `KIND`.
-`id` is the CloudEvents id and the `Nats-Msg-Id`; an agent derives it from what
-happened, so that telling it twice stores it once.
+`event_base` says what they share, `agent_events` holds the agents' ones; here stand the
+control plane's, and the table that finds an event by its type name.
 """
 
 from typing import ClassVar
 
 from pydantic import Field
 
-from streamspace_common.contracts.base import Message, Timestamp
+from streamspace_common.contracts.agent_events import (
+    AGENT_EVENTS,
+    CommandExpired,
+    CommandReceived,
+    CommandSuperseded,
+    PhaseReached,
+    SessionFailed,
+    SessionHibernated,
+    SessionStarted,
+    SessionStopped,
+)
 from streamspace_common.contracts.catalog import SyncCounts, TemplateManifest
 from streamspace_common.contracts.clusters import Presence
 from streamspace_common.contracts.dead_letters import DeadLetter
-from streamspace_common.contracts.identity import Actor, User
+from streamspace_common.contracts.event_base import AgentEvent, CoreEvent, Event
+from streamspace_common.contracts.identity import User
 from streamspace_common.contracts.ids import (
     CatalogIdText,
     ClusterIdText,
@@ -25,118 +34,54 @@ from streamspace_common.contracts.ids import (
 )
 from streamspace_common.contracts.sessions import (
     DesiredState,
-    PhaseTiming,
     Reason,
     Session,
     SessionCommand,
     SessionState,
 )
-from streamspace_common.contracts.subjects import Aggregate, Subject, agent_event, core_event
+from streamspace_common.contracts.subjects import Aggregate
 
-
-class Event(Message):
-    """Base of all events; `at` is the publisher's clock and decides nothing."""
-
-    KIND: ClassVar[str]
-    id: str = Field(min_length=1, max_length=160)
-    at: Timestamp
-
-    @property
-    def subject(self) -> Subject:
-        """Where this event is published."""
-        raise NotImplementedError
-
-    @property
-    def about(self) -> str:
-        """CloudEvents `subject`: the id of what the event is about."""
-        raise NotImplementedError
-
-
-class AgentEvent(Event):
-    """An agent's report about one session and one generation of its commands."""
-
-    cluster_id: ClusterIdText
-    instance: str
-    session_id: SessionIdText
-    generation: int = Field(ge=1)
-    command_id: CommandIdText | None = None
-
-    @property
-    def subject(self) -> Subject:
-        return agent_event(self.cluster_id, self.session_id, self.KIND)
-
-    @property
-    def about(self) -> str:
-        return self.session_id
-
-
-class CommandReceived(AgentEvent):
-    """An agent has taken the command and begins."""
-
-    TYPE: ClassVar[str] = "session.command-received.v1"
-    KIND: ClassVar[str] = "command_received"
-
-
-class PhaseReached(AgentEvent):
-    TYPE: ClassVar[str] = "session.phase-reached.v1"
-    KIND: ClassVar[str] = "phase_reached"
-    timing: PhaseTiming
-
-
-class SessionStarted(AgentEvent):
-    """The desktop answers; the session can be viewed. Follows a start and a wake."""
-
-    TYPE: ClassVar[str] = "session.started.v1"
-    KIND: ClassVar[str] = "started"
-    phases: tuple[PhaseTiming, ...] = ()
-
-
-class SessionHibernated(AgentEvent):
-    TYPE: ClassVar[str] = "session.hibernated.v1"
-    KIND: ClassVar[str] = "hibernated"
-
-
-class SessionStopped(AgentEvent):
-    """Nothing of the session is left but, perhaps, its home."""
-
-    TYPE: ClassVar[str] = "session.stopped.v1"
-    KIND: ClassVar[str] = "stopped"
-
-
-class SessionFailed(AgentEvent):
-    """A command gave up for good, or the desktop died by itself (`desktop-died`)."""
-
-    TYPE: ClassVar[str] = "session.failed.v1"
-    KIND: ClassVar[str] = "failed"
-    reason: Reason
-    message: str
-
-
-class CommandExpired(AgentEvent):
-    """The command arrived after its deadline and was not carried out."""
-
-    TYPE: ClassVar[str] = "session.command-expired.v1"
-    KIND: ClassVar[str] = "command_expired"
-
-
-class CommandSuperseded(AgentEvent):
-    """A newer generation was already known; the command was not carried out."""
-
-    TYPE: ClassVar[str] = "session.command-superseded.v1"
-    KIND: ClassVar[str] = "command_superseded"
-    newer_generation: int
-
-
-class CoreEvent(Event):
-    """A decision of the control plane, with who caused it."""
-
-    AGGREGATE: ClassVar[Aggregate]
-    actor: Actor
-    cause: str | None = Field(default=None, description="Id of the event or request behind it.")
-
-    @property
-    def subject(self) -> Subject:
-        return core_event(self.AGGREGATE, self.about, self.KIND)
+__all__ = [
+    "AGENT_EVENTS",
+    "CORE_EVENTS",
+    "EVENT_TYPES",
+    "SESSION_HISTORY",
+    "AgentEvent",
+    "CatalogAdded",
+    "CatalogRemoved",
+    "CatalogSyncFailed",
+    "CatalogSynced",
+    "ClusterDrained",
+    "ClusterEnrolled",
+    "ClusterPresenceChanged",
+    "ClusterUndrained",
+    "CommandDied",
+    "CommandExpired",
+    "CommandReceived",
+    "CommandSuperseded",
+    "CoreEvent",
+    "DeadLetterDiscarded",
+    "DeadLetterRetried",
+    "Event",
+    "PhaseReached",
+    "RefreshTokenReused",
+    "SessionActivity",
+    "SessionCommandChanged",
+    "SessionCreated",
+    "SessionFailed",
+    "SessionHibernated",
+    "SessionStarted",
+    "SessionStateChanged",
+    "SessionStopped",
+    "TemplatePublished",
+    "TemplateWithdrawn",
+    "UnknownEventError",
+    "UserChanged",
+    "UserCreated",
+    "UserSignedIn",
+    "UserSignedOut",
+    "parse_event",
+]
 
 
 class _SessionEvent(CoreEvent):
@@ -353,6 +298,19 @@ class ClusterEnrolled(_ClusterEvent):
     name: str
 
 
+class ClusterDrained(_ClusterEvent):
+    """Somebody asked for it: no new sessions there until `cluster.undrained.v1`."""
+
+    TYPE: ClassVar[str] = "cluster.drained.v1"
+    KIND: ClassVar[str] = "drained"
+    hibernate: bool = Field(default=False, description="Its running sessions were put to rest.")
+
+
+class ClusterUndrained(_ClusterEvent):
+    TYPE: ClassVar[str] = "cluster.undrained.v1"
+    KIND: ClassVar[str] = "undrained"
+
+
 class ClusterPresenceChanged(_ClusterEvent):
     TYPE: ClassVar[str] = "cluster.presence-changed.v1"
     KIND: ClassVar[str] = "presence_changed"
@@ -360,16 +318,6 @@ class ClusterPresenceChanged(_ClusterEvent):
     to_presence: Presence
 
 
-AGENT_EVENTS: tuple[type[AgentEvent], ...] = (
-    CommandReceived,
-    PhaseReached,
-    SessionStarted,
-    SessionHibernated,
-    SessionStopped,
-    SessionFailed,
-    CommandExpired,
-    CommandSuperseded,
-)
 CORE_EVENTS: tuple[type[CoreEvent], ...] = (
     SessionCreated,
     SessionStateChanged,
@@ -390,6 +338,8 @@ CORE_EVENTS: tuple[type[CoreEvent], ...] = (
     UserSignedOut,
     RefreshTokenReused,
     ClusterEnrolled,
+    ClusterDrained,
+    ClusterUndrained,
     ClusterPresenceChanged,
 )
 SESSION_HISTORY: tuple[type[CoreEvent], ...] = (

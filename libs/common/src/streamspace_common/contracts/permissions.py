@@ -81,6 +81,8 @@ SERVICES: dict[str, Permissions] = {
             "dlq.*.*",
             "evt.core.session.*.*",
             "evt.core.cluster.*.presence_changed",
+            "evt.core.cluster.*.drained",
+            "evt.core.cluster.*.undrained",
         ),
         subscribe=("svc.session.*", "hb.*.*"),
     ),

@@ -128,11 +128,6 @@ def session_events(session: SessionId) -> list[Subject]:
     return [Subject(f"evt.*.session.{token(session)}.>")]
 
 
-def agent_events() -> Subject:
-    """Every session event of every origin, the control plane's own included."""
-    return Subject("evt.*.session.*.*")
-
-
 def core_events(aggregate: Aggregate) -> Subject:
     return Subject(f"evt.{CORE}.{aggregate}.*.*")
 

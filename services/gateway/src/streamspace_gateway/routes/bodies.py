@@ -54,6 +54,12 @@ class PasswordBody(Body):
     new_password: Password
 
 
+class DrainBody(Body):
+    hibernate: bool = Field(
+        default=False, description="Also put the sessions that run there to rest."
+    )
+
+
 class CreateUserBody(Body):
     username: Name
     password: Password

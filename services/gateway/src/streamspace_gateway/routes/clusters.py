@@ -7,6 +7,8 @@ from streamspace_common.contracts.ids import ClusterId, ClusterIdText
 from streamspace_common.contracts.requests import (
     AuthMethods,
     ClusterList,
+    DrainCluster,
+    Drained,
     EnrolCluster,
     GetCluster,
     ListClusters,
@@ -15,10 +17,11 @@ from streamspace_common.contracts.requests import (
     RedriveCluster,
     Redriven,
     SessionMethods,
+    UndrainCluster,
 )
 from streamspace_gateway.deps import AdminOnly, ClientAddress, CurrentUser, OperatorOnly, StateDep
 from streamspace_gateway.routes.answers import problems
-from streamspace_gateway.routes.bodies import EnrolClusterBody
+from streamspace_gateway.routes.bodies import DrainBody, EnrolClusterBody
 
 router = APIRouter(tags=["clusters"])
 
@@ -62,6 +65,38 @@ async def enrol_cluster(
             name=body.name,
             replace=body.replace,
         ),
+    )
+
+
+@router.post("/clusters/{cluster_id}/drain", status_code=202, responses=problems(401, 403, 404))
+async def drain_cluster(
+    cluster_id: ClusterIdText,
+    user: OperatorOnly,
+    state: StateDep,
+    address: ClientAddress,
+    body: DrainBody | None = None,
+) -> Drained:
+    """Place no new sessions on the cluster; those it has stay, unless they are to hibernate."""
+    return await state.services.call(
+        SessionMethods.DRAIN_CLUSTER,
+        DrainCluster(
+            principal=user,
+            address=address,
+            cluster_id=cluster_id,
+            hibernate=body is not None and body.hibernate,
+        ),
+        timeout=20.0,
+    )
+
+
+@router.post("/clusters/{cluster_id}/undrain", responses=problems(401, 403, 404))
+async def undrain_cluster(
+    cluster_id: ClusterIdText, user: OperatorOnly, state: StateDep, address: ClientAddress
+) -> Cluster:
+    """Let the cluster take new sessions again."""
+    return await state.services.call(
+        SessionMethods.UNDRAIN_CLUSTER,
+        UndrainCluster(principal=user, address=address, cluster_id=cluster_id),
     )
 
 

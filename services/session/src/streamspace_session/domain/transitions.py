@@ -41,6 +41,7 @@ def hibernate(
     now: datetime,
     timing: Timing,
     reason: Reason = Reason.USER,
+    message: str | None = None,
 ) -> Change:
     """Stop what runs and keep the home.
 
@@ -58,6 +59,7 @@ def hibernate(
         actor=actor,
         cause=cause,
         reason=reason,
+        message=message,
         order=order,
         desired=DesiredState.HIBERNATED,
     )

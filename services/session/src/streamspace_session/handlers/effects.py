@@ -1,11 +1,11 @@
 """The one way a change takes effect: row, events and command in one transaction."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from streamspace_common.runtime.logging import get_logger
-from streamspace_common.runtime.tracing import tracing
+from streamspace_common.runtime.tracing import current_traceparent, span, tracing
 from streamspace_session.domain import Action, Change, Tracked, command_message
 from streamspace_session.handlers.burial import bury_dead
 from streamspace_session.ports import IdTakenError, Transaction
@@ -34,7 +34,7 @@ async def carry_out(tx: Transaction, changes: Iterable[Change]) -> list[Change]:
     real = [change for change in changes if not change.is_empty]
     await tx.sessions.save(real)
     for change in real:
-        with tracing(change.trace) if change.trace is not None else nullcontext():
+        with _trace_of(change):
             await bury_dead(tx, change)
             if change.sends_command:
                 await send_newest(tx, change.after)
@@ -42,6 +42,23 @@ async def carry_out(tx: Transaction, changes: Iterable[Change]) -> list[Change]:
                 tx.tell(event)
             _log(change)
     return real
+
+
+@contextmanager
+def _trace_of(change: Change) -> Iterator[None]:
+    """The trace of whatever caused the change.
+
+    Behind a deadline that passed or a cluster that fell silent stands no request: what
+    follows of it is a trace of its own, one for each session.
+    """
+    if change.trace is not None:
+        with tracing(change.trace):
+            yield
+    elif current_traceparent() is None:
+        with tracing(None), span("sweep session", session_id=change.after.session.id):
+            yield
+    else:
+        yield
 
 
 def _log(change: Change) -> None:

@@ -1,5 +1,6 @@
 """What happened to a session, and how it was at any moment."""
 
+from streamspace_common.contracts.cursors import cursor_of, not_a_cursor, words_of
 from streamspace_common.contracts.history import HistoryEntry
 from streamspace_common.contracts.identity import Actor, Principal
 from streamspace_common.contracts.problems import Code, ProblemError
@@ -11,7 +12,6 @@ from streamspace_common.contracts.requests import (
 from streamspace_common.contracts.sessions import Session, SessionCommand
 from streamspace_session.domain.history import WITH_SESSION, entry, session_in
 from streamspace_session.handlers.access import read_own
-from streamspace_session.handlers.cursors import not_a_cursor
 from streamspace_session.ports import Store
 
 _LARGEST = 2**63 - 1
@@ -32,7 +32,7 @@ class Histories:
         entries = (entry(one.type, one.payload.encode(), one.trace_id) for one in page)
         return SessionHistory(
             items=tuple(_shown_to(request.principal, one) for one in entries),
-            next_cursor=str(page[-1].position) if more else None,
+            next_cursor=cursor_of(str(page[-1].position)) if more else None,
         )
 
     async def at(self, request: SessionAt) -> Session:
@@ -52,9 +52,10 @@ class Histories:
 def _after(cursor: str | None) -> int:
     if cursor is None:
         return 0
-    if not (cursor.isascii() and cursor.isdigit() and int(cursor) <= _LARGEST):
+    [position] = words_of(cursor, 1)
+    if not (position.isascii() and position.isdigit() and int(position) <= _LARGEST):
         raise not_a_cursor()
-    return int(cursor)
+    return int(position)
 
 
 def _shown_to(principal: Principal, one: HistoryEntry) -> HistoryEntry:

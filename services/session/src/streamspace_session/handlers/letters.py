@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from pydantic import ValidationError
 
 from streamspace_common.contracts.commands import COMMAND
+from streamspace_common.contracts.cursors import cursor_of, moment_and_id
 from streamspace_common.contracts.dead_letters import (
     DeadLetter,
     DeadLetterCause,
@@ -25,7 +26,6 @@ from streamspace_common.runtime.logging import get_logger
 from streamspace_session import domain, metrics
 from streamspace_session.domain import SYSTEM, Change, Message, Timing, Tracked
 from streamspace_session.handlers import burial
-from streamspace_session.handlers.cursors import cursor_of, position_of
 from streamspace_session.handlers.effects import carry_out, with_fresh_ids
 from streamspace_session.letter_ports import Buried, DeadCommand, LetterQuery, StoredMessage
 from streamspace_session.policy import letters, quotas
@@ -160,7 +160,7 @@ class DeadLetters:
         last = page[-1] if more else None
         return DeadLetterPage(
             items=tuple(page),
-            next_cursor=cursor_of(last.died_at, last.id) if last is not None else None,
+            next_cursor=cursor_of(last.died_at.isoformat(), last.id) if last is not None else None,
         )
 
     async def discard(self, request: DeadLetterRequest) -> DeadLetter:
@@ -294,7 +294,7 @@ def _about(
 
 
 def _position(cursor: str | None) -> tuple[datetime, DeadLetterId] | None:
-    found = position_of(cursor)
+    found = moment_and_id(cursor)
     return None if found is None else (found[0], DeadLetterId(found[1]))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
 
+from streamspace_common.contracts.cursors import cursor_of, moment_and_id
 from streamspace_common.contracts.identity import user_actor
 from streamspace_common.contracts.ids import SessionId, UserId
 from streamspace_common.contracts.problems import Code, ProblemError
@@ -19,7 +20,7 @@ from streamspace_common.contracts.sessions import Session, SessionState
 from streamspace_session import domain, metrics
 from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, Trigger
 from streamspace_session.handlers.access import lock_own, read_own
-from streamspace_session.handlers.cursors import cursor_of, position_of
+from streamspace_session.handlers.drain import refuse_where_drained
 from streamspace_session.handlers.effects import carry_out, with_fresh_ids
 from streamspace_session.ports import Listed, ListQuery, Store, Transaction
 
@@ -68,19 +69,20 @@ class Lifecycle:
                 await _check_home(tx, tracked)
 
         delete = partial(domain.delete, delete_home=request.delete_home)
-        return await with_fresh_ids(lambda: self._change(request, check, delete))
+        return await self._change(request, check, delete)
 
     async def hibernate(self, request: SessionRequest) -> SessionAccepted:
         async def check(_: Transaction, tracked: Tracked) -> None:
             _refuse_unless(tracked, Trigger.HIBERNATE, "hibernated")
 
-        return await with_fresh_ids(lambda: self._change(request, check, domain.hibernate))
+        return await self._change(request, check, domain.hibernate)
 
     async def wake(self, request: SessionRequest) -> SessionAccepted:
-        async def check(_: Transaction, tracked: Tracked) -> None:
+        async def check(tx: Transaction, tracked: Tracked) -> None:
             _refuse_unless(tracked, Trigger.WAKE, "woken")
+            await refuse_where_drained(tx, tracked)
 
-        return await with_fresh_ids(lambda: self._change(request, check, domain.wake))
+        return await self._change(request, check, domain.wake)
 
     async def _change(
         self,
@@ -89,17 +91,21 @@ class Lifecycle:
         decide: Callable[..., Change],
     ) -> SessionAccepted:
         """What an owner asks: check it, decide, and carry it out in one transaction."""
-        async with self._store.transaction() as tx:
-            tracked = await lock_own(tx, request.session_id, request.principal)
-            await check(tx, tracked)
-            change = decide(
-                tracked,
-                actor=user_actor(request.principal, request.address),
-                cause=request.request_id,
-                now=await tx.now(),
-                timing=self._timing,
-            )
-            changed = await carry_out(tx, [change])
+
+        async def work() -> tuple[Change, list[Change]]:
+            async with self._store.transaction() as tx:
+                tracked = await lock_own(tx, request.session_id, request.principal)
+                await check(tx, tracked)
+                change = decide(
+                    tracked,
+                    actor=user_actor(request.principal, request.address),
+                    cause=request.request_id,
+                    now=await tx.now(),
+                    timing=self._timing,
+                )
+                return change, await carry_out(tx, [change])
+
+        change, changed = await with_fresh_ids(work)
         metrics.count(changed)
         return _accepted(change)
 
@@ -178,10 +184,13 @@ def _after(moment: datetime, seconds: int | None) -> datetime | None:
 
 def page_json(page: Listed) -> bytes:
     """A page as a `SessionPage` would write it; its sessions are written already."""
-    cursor = "null" if page.end is None else f'"{cursor_of(*page.end)}"'
+    cursor = "null"
+    if page.end is not None:
+        moment, session = page.end
+        cursor = f'"{cursor_of(moment.isoformat(), session)}"'
     return b'{"items":[%b],"nextCursor":%b}' % (b",".join(page.items), cursor.encode())
 
 
 def _position(cursor: str | None) -> tuple[datetime, SessionId] | None:
-    found = position_of(cursor)
+    found = moment_and_id(cursor)
     return None if found is None else (found[0], SessionId(found[1]))

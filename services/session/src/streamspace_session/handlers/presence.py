@@ -61,14 +61,14 @@ class Presences:
                 log.warning("presence.unknown_cluster", cluster_id=heartbeat.cluster_id)
                 return None
             await tx.clusters.note(heartbeat)
-            return await self._conclude(tx, cluster)
+            return await self.conclude(tx, cluster)
 
     async def silent(self) -> None:
         """Conclude which clusters are gone. Call only while heartbeats can be heard."""
         async with self._store.transaction() as tx:
             silent = await tx.clusters.lock_silent(self._late_after, self._offline_after)
             for cluster in silent:
-                await self._conclude(tx, cluster)
+                await self.conclude(tx, cluster)
 
     async def inventory(self, inventory: Inventory) -> None:
         """Compare what an agent holds with what we know, and put right what differs."""
@@ -97,10 +97,11 @@ class Presences:
             changed = await carry_out(tx, changes)
         metrics.count(changed)
 
-    async def _conclude(self, tx: Transaction, cluster: ClusterRecord) -> Presence:
+    async def conclude(self, tx: Transaction, cluster: ClusterRecord) -> Presence:
+        """Judge a locked cluster anew, and tell of it when its presence is another one."""
         now = await tx.now()
         live = live_agents(await tx.clusters.heard(cluster.id), now, self._offline_after)
-        concluded = presence(live, now, self._late_after)
+        concluded = presence(live, now, self._late_after, drained=cluster.drained)
         await tx.clusters.conclude(cluster.id, concluded, live)
         if concluded is not cluster.presence:
             log.info(

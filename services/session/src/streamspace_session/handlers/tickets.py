@@ -19,6 +19,7 @@ from streamspace_common.contracts.requests import (
     Ticket,
 )
 from streamspace_common.contracts.sessions import SessionState, ViewerRole
+from streamspace_common.runtime.tracing import current_traceparent
 from streamspace_session.domain import Tracked, reach
 from streamspace_session.handlers.access import no_such_session, read_own
 from streamspace_session.handlers.lifecycle import wrong_state
@@ -63,6 +64,7 @@ class Admissions:
                     username=request.principal.username,
                     role=request.role,
                     expires_at=expires_at,
+                    traceparent=current_traceparent(),
                 ),
             )
         return Ticket(
@@ -126,6 +128,7 @@ async def _admission(tx: Transaction, tracked: Tracked, used: TicketRecord) -> A
         protocol=target.protocol,
         port=target.port,
         path=target.path,
+        traceparent=used.traceparent,
     )
 
 

@@ -29,6 +29,8 @@ class Candidate:
     capacity: Capacity | None
     labels: Mapping[str, str]
     architecture: str | None = None
+    drained: bool = False
+    """An operator wants no new sessions there; unlike an agent's own restart, this may last."""
     reserved_sessions: int = 0
     reserved_cpu_milli: int = 0
     reserved_memory: int = 0
@@ -83,9 +85,18 @@ def choose(
     """The cluster to reserve on, or None when every able one is away for the moment.
 
     Raises:
-        NoClusterError: none is able, or every live one that is able is full.
+        NoClusterError: none is able, every able one is drained, or every live one that
+            is able is full.
     """
-    able = _able(candidates, need)
+    able = [cluster for cluster in _able(candidates, need) if not cluster.drained]
+    if not able:
+        raise NoClusterError(
+            f"Cluster {need.wanted} is being drained and takes no new sessions. "
+            "Choose another one, or try again later."
+            if need.wanted
+            else "Every cluster that could run this is being drained and takes no new sessions. "
+            "Try again later, or ask an operator."
+        )
     live = [cluster for cluster in able if cluster.presence in LIVE]
     if not live:
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from importlib import metadata
 from typing import Any
 
 from sqlalchemy import Row as ResultRow
@@ -10,18 +11,24 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streamspace_common.contracts.catalog import RuntimeKind
-from streamspace_common.contracts.clusters import Capacity, Cluster, Heartbeat, Presence
+from streamspace_common.contracts.clusters import (
+    AgentInstance,
+    Capacity,
+    Cluster,
+    Heartbeat,
+    Presence,
+)
 from streamspace_common.contracts.events import ClusterEnrolled
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_session.policy.placement import Candidate
-from streamspace_session.policy.presence import Heard
+from streamspace_session.policy.presence import Heard, is_behind
 from streamspace_session.ports import ClusterRecord
 from streamspace_session.store.tables import AgentRow, ClusterRow, CommandRow
 
 _CLUSTERS = ClusterRow.__table__  # type: ignore[attr-defined]
 _COMMANDS = CommandRow.__table__  # type: ignore[attr-defined]
 _AGENTS = AgentRow.__table__  # type: ignore[attr-defined]
-
+_OUR_VERSION = metadata.version("streamspace-session")
 
 _CANDIDATES = select(_CLUSTERS).order_by(_CLUSTERS.c.id).with_for_update()
 
@@ -143,22 +150,59 @@ class SqlClusters:
             update(_CLUSTERS).where(_CLUSTERS.c.id == cluster).values(**values)
         )
 
+    async def drain(self, cluster: ClusterId, by: str) -> None:
+        await self._change(cluster, drained_at=await self._now(), drained_by=by)
+
+    async def undrain(self, cluster: ClusterId) -> None:
+        await self._change(cluster, drained_at=None, drained_by=None)
+
+    async def is_drained(self, cluster: ClusterId | None) -> bool:
+        found = await self._connection.execute(
+            select(_CLUSTERS.c.id).where(
+                _CLUSTERS.c.id == cluster, _CLUSTERS.c.drained_at.is_not(None)
+            )
+        )
+        return found.first() is not None
+
     async def views(self) -> list[Cluster]:
         rows = await self._connection.execute(_views().order_by(_CLUSTERS.c.id))
-        return [_view(row) for row in rows]
+        heard = await self._instances()
+        return [_view(row, heard.get(row.id, ())) for row in rows]
 
     async def view(self, cluster: ClusterId) -> Cluster | None:
         found = await self._connection.execute(_views().where(_CLUSTERS.c.id == cluster))
         row = found.one_or_none()
-        return _view(row) if row is not None else None
+        if row is None:
+            return None
+        return _view(row, (await self._instances(cluster)).get(cluster, ()))
+
+    async def _change(self, cluster: ClusterId, **values: Any) -> None:
+        await self._connection.execute(
+            update(_CLUSTERS)
+            .where(_CLUSTERS.c.id == cluster)
+            .values(**values, version=_CLUSTERS.c.version + 1)
+        )
+
+    async def _instances(self, cluster: ClusterId | None = None) -> dict[str, list[Heard]]:
+        """Each cluster's agents that were alive when last concluded, the freshest first."""
+        statement = select(_AGENTS).order_by(_AGENTS.c.heard_at.desc(), _AGENTS.c.instance.desc())
+        if cluster is not None:
+            statement = statement.where(_AGENTS.c.cluster_id == cluster)
+        heard: dict[str, list[Heard]] = {}
+        for row in await self._connection.execute(statement):
+            said = Heartbeat.model_validate(row.heartbeat)
+            heard.setdefault(row.cluster_id, []).append(Heard(said, row.heard_at))
+        return heard
 
 
 def _records() -> Any:
-    return select(_CLUSTERS.c.id, _CLUSTERS.c.name, _CLUSTERS.c.presence)
+    return select(_CLUSTERS.c.id, _CLUSTERS.c.name, _CLUSTERS.c.presence, _CLUSTERS.c.drained_at)
 
 
 def _record(row: ResultRow[Any]) -> ClusterRecord:
-    return ClusterRecord(ClusterId(row.id), row.name, Presence(row.presence))
+    return ClusterRecord(
+        ClusterId(row.id), row.name, Presence(row.presence), drained=row.drained_at is not None
+    )
 
 
 def _candidate(row: ResultRow[Any]) -> Candidate:
@@ -169,6 +213,7 @@ def _candidate(row: ResultRow[Any]) -> Candidate:
         capacity=Capacity.model_validate(row.capacity) if row.capacity else None,
         labels=row.labels,
         architecture=row.architecture,
+        drained=row.drained_at is not None,
         reserved_sessions=row.reserved_sessions,
         reserved_cpu_milli=row.reserved_cpu_milli,
         reserved_memory=row.reserved_memory,
@@ -192,7 +237,7 @@ def _views() -> Any:
     )
 
 
-def _view(row: ResultRow[Any]) -> Cluster:
+def _view(row: ResultRow[Any], heard: Sequence[Heard]) -> Cluster:
     return Cluster(
         id=row.id,
         name=row.name,
@@ -206,9 +251,26 @@ def _view(row: ResultRow[Any]) -> Cluster:
         oldest_waiting_command_at=row.oldest,
         oldest_waiting_seconds=None if row.age is None else round(max(float(row.age), 0.0), 3),
         agents=row.agents,
+        instances=tuple(_instance(one) for one in heard[: row.agents]),
         labels=row.labels,
         last_seen_at=row.last_seen_at,
         trouble=row.trouble,
+        drained_at=row.drained_at,
+        drained_by=row.drained_by,
         created_at=row.created_at,
         version_number=row.version,
+    )
+
+
+def _instance(heard: Heard) -> AgentInstance:
+    said = heard.heartbeat
+    return AgentInstance(
+        instance=said.instance,
+        version=said.version,
+        contract_version=said.contract_version,
+        behind=is_behind(said.version, _OUR_VERSION),
+        draining=said.draining,
+        busy_commands=said.busy_commands,
+        last_seen_at=heard.at,
+        trouble=said.trouble,
     )

@@ -50,6 +50,7 @@ class SqlTickets:
                 username=ticket.username,
                 role=ticket.role.value,
                 expires_at=ticket.expires_at,
+                traceparent=ticket.traceparent,
             )
         )
 
@@ -146,4 +147,5 @@ def _ticket(row: ResultRow[Any] | None) -> TicketRecord | None:
         role=ViewerRole(row.role),
         expires_at=row.expires_at,
         used_at=row.used_at,
+        traceparent=row.traceparent,
     )

@@ -180,6 +180,12 @@ class SqlSessions:
         )
         return {(SessionState(row.state), row.cluster_id): row.number for row in rows}
 
+    async def forget_ended(self, older: timedelta, limit: int) -> int:
+        gone = await self._connection.execute(
+            statements.FORGET_ENDED, {"older": older, "most": limit}
+        )
+        return gone.rowcount
+
     async def oldest_waiting(self) -> timedelta | None:
         found = await self._connection.execute(
             text(

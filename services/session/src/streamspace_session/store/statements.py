@@ -187,6 +187,24 @@ TOUCH = text(
     """
 )
 
+FORGET_ENDED = text(
+    f"""
+    WITH gone AS (
+      SELECT id FROM sessions s
+      WHERE state IN {FINAL} AND updated_at < clock_timestamp() - CAST(:older AS interval)
+        AND NOT EXISTS (SELECT FROM dead_letters WHERE session_id = s.id AND state = 'open')
+        AND NOT EXISTS (SELECT FROM session_history WHERE session_id = s.id
+          AND at >= clock_timestamp() - CAST(:older AS interval))
+      ORDER BY updated_at LIMIT :most FOR UPDATE SKIP LOCKED
+    ),
+    told AS (DELETE FROM session_history WHERE session_id IN (SELECT id FROM gone)),
+    sent AS (DELETE FROM commands WHERE session_id IN (SELECT id FROM gone)),
+    dead AS (DELETE FROM dead_letters WHERE session_id IN (SELECT id FROM gone)),
+    let_in AS (DELETE FROM tickets WHERE session_id IN (SELECT id FROM gone))
+    DELETE FROM sessions WHERE id IN (SELECT id FROM gone)
+    """
+)
+
 
 def changing(values: dict[str, Any], *, table: str) -> dict[str, Any]:
     """The parameters of an update, out of all columns' values."""

@@ -145,6 +145,8 @@ class UsageRow(Row, table=True):
 
 
 class ClusterRow(Row, table=True):
+    """`drained_at` is since when an operator wants no new sessions there."""
+
     __tablename__ = "clusters"
     id: str = Field(sa_column=_text(primary=True))
     name: str = Field(sa_column=_text())
@@ -161,6 +163,8 @@ class ClusterRow(Row, table=True):
     reserved_cpu_milli: int = Field(sa_column=_big())
     reserved_memory: int = Field(sa_column=_big())
     last_seen_at: datetime | None = Field(sa_column=_time(nullable=True))
+    drained_at: datetime | None = Field(sa_column=_time(nullable=True))
+    drained_by: str | None = Field(sa_column=_text(nullable=True))
     created_at: datetime = Field(sa_column=_time())
     version: int = Field(sa_column=_big())
 
@@ -208,6 +212,7 @@ class TicketRow(Row, table=True):
     role: str = Field(sa_column=_text())
     expires_at: datetime = Field(sa_column=_time())
     used_at: datetime | None = Field(sa_column=_time(nullable=True))
+    traceparent: str | None = Field(sa_column=_text(nullable=True))
 
 
 class AccountRow(Row, table=True):

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from streamspace_common.contracts.events import CoreEvent
-from streamspace_common.runtime.tracing import current_traceparent
+from streamspace_common.runtime.tracing import current_traceparent, new_traceparent
 from streamspace_common.store import inbox
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import enqueue_all, enqueue_stored
@@ -64,8 +64,8 @@ class SqlTransaction:
         self._session = session
         self._connection = connection
         self._now: datetime | None = None
-        self._told: list[tuple[CoreEvent, str | None]] = []
-        self._sent: list[tuple[Message, str | None]] = []
+        self._told: list[tuple[CoreEvent, str]] = []
+        self._sent: list[tuple[Message, str]] = []
         self.sessions = SqlSessions(connection, self._see_time)
         self.clusters = SqlClusters(connection, self.now)
         self.templates = SqlTemplates(connection, cache, self._see_time)
@@ -91,10 +91,10 @@ class SqlTransaction:
         return await inbox.first_times(self._session, CONSUMER, message_ids)
 
     def tell(self, event: CoreEvent) -> None:
-        self._told.append((event, current_traceparent()))
+        self._told.append((event, _trace()))
 
     def send(self, command: Message) -> None:
-        self._sent.append((command, current_traceparent()))
+        self._sent.append((command, _trace()))
 
     async def post(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> None:
         await enqueue_stored(self._session, subject, payload, headers)
@@ -116,6 +116,11 @@ class SqlTransaction:
         """Write what was told and sent to outbox and history; the commit follows."""
         await self.history.record(self._told)
         await enqueue_all(self._session, [*self._sent, *self._told], source=SOURCE)
+
+
+def _trace() -> str:
+    """The trace at hand, or a new one: outbox and history have to name the same."""
+    return current_traceparent() or new_traceparent()
 
 
 class SqlStore:

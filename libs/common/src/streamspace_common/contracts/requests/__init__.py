@@ -54,6 +54,8 @@ from streamspace_common.contracts.requests.session import (
     DeadLetterPage,
     DeadLetterRequest,
     DeleteSession,
+    DrainCluster,
+    Drained,
     GetCluster,
     KeptAlive,
     ListClusters,
@@ -75,6 +77,7 @@ from streamspace_common.contracts.requests.session import (
     SessionPage,
     SessionRequest,
     Ticket,
+    UndrainCluster,
 )
 
 __all__ = [
@@ -99,6 +102,8 @@ __all__ = [
     "DeadLetterPage",
     "DeadLetterRequest",
     "DeleteSession",
+    "DrainCluster",
+    "Drained",
     "Empty",
     "EnrolCluster",
     "GetCluster",
@@ -138,6 +143,7 @@ __all__ = [
     "TemplatePage",
     "Ticket",
     "Tokens",
+    "UndrainCluster",
     "UpdateUser",
     "UserPage",
 ]

@@ -110,6 +110,9 @@ class Admission(Contract):
     protocol: Protocol
     port: int
     path: str = "/"
+    traceparent: str | None = Field(
+        default=None, description="Of the request that asked for the ticket."
+    )
 
 
 class CheckAdmission(Contract):
@@ -198,6 +201,24 @@ class Redriven(Contract):
     commands: int = Field(ge=0)
 
 
+class DrainCluster(AuthenticatedRequest):
+    """Place no new sessions there; with `hibernate`, put those that run to rest, too."""
+
+    cluster_id: ClusterIdText
+    hibernate: bool = False
+
+
+class Drained(Contract):
+    """The cluster as it is now, and how many of its sessions are put to rest."""
+
+    cluster: Cluster
+    hibernating: int = Field(default=0, ge=0)
+
+
+class UndrainCluster(AuthenticatedRequest):
+    cluster_id: ClusterIdText
+
+
 class ListRuntimes(AuthenticatedRequest):
     pass
 
@@ -229,4 +250,6 @@ class SessionMethods:
     LIST_CLUSTERS = Method("session", "list_clusters", ListClusters, ClusterList)
     GET_CLUSTER = Method("session", "get_cluster", GetCluster, Cluster)
     REDRIVE_CLUSTER = Method("session", "redrive_cluster", RedriveCluster, Redriven)
+    DRAIN_CLUSTER = Method("session", "drain_cluster", DrainCluster, Drained)
+    UNDRAIN_CLUSTER = Method("session", "undrain_cluster", UndrainCluster, Cluster)
     LIST_RUNTIMES = Method("session", "list_runtimes", ListRuntimes, OfferedRuntimes)

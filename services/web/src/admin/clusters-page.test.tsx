@@ -1,0 +1,73 @@
+import { screen, waitFor, within } from "@testing-library/react";
+import { userEvent } from "@testing-library/user-event";
+import { expect, test } from "vitest";
+import type { Cluster } from "../api/types";
+import { ada, FakeApi, json } from "../test/fake-api";
+import { renderApp } from "../test/render";
+import { agents } from "./presence";
+
+const base: Cluster = {
+  id: "local",
+  name: "Local",
+  presence: "online",
+  runningSessions: 2,
+  reservedSessions: 2,
+  waitingCommands: 0,
+  agents: 1,
+  instances: [],
+  createdAt: "2026-01-01T00:00:00Z",
+  versionNumber: 1,
+};
+
+function control(cluster: Cluster) {
+  let shown = cluster;
+  const user = { ...ada, role: "operator" };
+  return new FakeApi()
+    .on("POST /auth/refresh", () =>
+      json({ accessToken: "t", tokenType: "Bearer", expiresIn: 900, refreshToken: null, refreshExpiresIn: 86_400, user }),
+    )
+    .on("GET /sessions", () => json({ items: [], nextCursor: null }))
+    .on("GET /clusters", () => json({ items: [shown] }))
+    .on("POST /clusters/local/drain", () => {
+      shown = { ...shown, presence: "draining", drainedAt: "2026-01-02T00:00:00Z", drainedBy: "ada" };
+      return json({ cluster: shown, hibernating: 2 }, 202);
+    })
+    .on("POST /clusters/local/undrain", () => {
+      shown = cluster;
+      return json(shown);
+    });
+}
+
+test("an operator drains a cluster, with its sessions only when told so, and takes it back", async () => {
+  const api = control(base);
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  const card = within(await screen.findByTestId("cluster-local"));
+  await browser.click(card.getByTestId("cluster-drain"));
+  await browser.click(await screen.findByLabelText("Hibernate the sessions that run there"));
+  await browser.click(screen.getByTestId("cluster-drain-confirm"));
+  await waitFor(() => expect(card.getByTestId("cluster-presence").textContent).toBe("Draining"));
+  expect(api.callsTo("POST /clusters/local/drain")[0]?.body).toEqual({ hibernate: true });
+  expect(card.getByTestId("cluster-drained").textContent).toContain("says ada");
+
+  await browser.click(card.getByTestId("cluster-undrain"));
+  await waitFor(() => expect(card.getByTestId("cluster-presence").textContent).toBe("Online"));
+  expect(card.queryByTestId("cluster-drained")).toBeNull();
+});
+
+test("sessions stay unless the operator says otherwise", async () => {
+  const api = control(base);
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  await browser.click(await screen.findByTestId("cluster-drain"));
+  await browser.click(await screen.findByTestId("cluster-drain-confirm"));
+  await waitFor(() => expect(api.callsTo("POST /clusters/local/drain")).toHaveLength(1));
+  expect(api.callsTo("POST /clusters/local/drain")[0]?.body).toEqual({ hibernate: false });
+});
+
+test("an agent older than the control plane is named", () => {
+  const one = { instance: "a", version: "0.1.0", contractVersion: 1, lastSeenAt: "2026-01-01T00:00:00Z", behind: true, draining: false, busyCommands: 0 };
+  const two = { ...one, instance: "b", version: "0.2.0", behind: false };
+  expect(agents({ ...base, agents: 2, instances: [two, one] })).toBe("2 agents, version 0.1.0 (older than the control plane), 0.2.0");
+  expect(agents({ ...base, agents: 0 })).toBe("none");
+});
