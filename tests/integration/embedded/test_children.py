@@ -16,9 +16,9 @@ SERVER = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(s
 
 
 @asynccontextmanager
-async def watching(*programs):
+async def watching(*programs, **options):
     told = []
-    watcher = Watcher(told.append, lambda: None)
+    watcher = Watcher(told.append, lambda: None, **options)
     try:
         for program in programs:
             await watcher.start(program)
@@ -47,6 +47,27 @@ async def test_a_killed_child_is_told_and_started_again(tmp_path):
         await eventually(lambda: server.pid != first)
         await eventually(watcher.all_ready)
         assert told == ["server was ended by SIGKILL; starting it again"]
+
+
+async def test_a_child_that_cannot_go_on_is_ended_and_started_again(tmp_path):
+    port, sound = free_port(), [True, False, True, False, False]
+    server = Program(
+        "server",
+        [sys.executable, "-c", SERVER, str(port)],
+        log=tmp_path / "server.log",
+        probe=port_probe(port),
+        sound=lambda: sound.pop(0) if sound else True,
+        environment=dict(os.environ),
+    )
+    async with watching(server, sound_every=0.01) as (watcher, told):
+        await watcher.wait_ready("server", 20)
+        first = server.pid
+        await eventually(lambda: server.pid != first)
+        assert sound == []
+        assert told == [
+            "server runs and cannot go on by itself",
+            "server was ended by SIGTERM; starting it again",
+        ]
 
 
 async def test_a_child_that_never_gets_ready_is_an_error(tmp_path):

@@ -2,7 +2,7 @@
 
 Each child is watched through a pidfd, so its end is known at once and nothing polls.
 A child that ends by itself is an incident: it is told and started again, with
-growing delay.
+growing delay. So is one that lives on and can do its work no more: it is ended first.
 """
 
 import asyncio
@@ -23,6 +23,9 @@ _READY_POLL = 0.05
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 10.0
 _HEALTHY_AFTER = 30.0
+_SOUND_EVERY = 5.0
+_DOUBTS = 2
+"""Times in a row that a child has to say that it cannot go on."""
 
 
 class StartError(Exception):
@@ -38,6 +41,10 @@ class Server(Protocol):
     def pid(self) -> int | None: ...
     def start(self) -> None: ...
     def is_ready(self) -> bool: ...
+    def is_sound(self) -> bool:
+        """False once only a new start can help; asked while it is ready."""
+        ...
+
     def stop(self) -> None: ...
     def poll(self) -> int | None:
         """The exit status once it has ended, and reap it."""
@@ -45,7 +52,7 @@ class Server(Protocol):
 
 
 class Program:
-    """A program with its log; ready when `probe` says so."""
+    """A program with its log; ready when `probe` says so, sound while `sound` does."""
 
     def __init__(
         self,
@@ -54,6 +61,7 @@ class Program:
         *,
         log: Path,
         probe: Callable[[], bool],
+        sound: Callable[[], bool] = lambda: True,
         environment: Mapping[str, str] | None = None,
         stop_timeout: float = 25.0,
     ) -> None:
@@ -61,6 +69,7 @@ class Program:
         self._command = command
         self._log = log
         self._probe = probe
+        self._sound = sound
         self._environment = environment
         self._stop_timeout = stop_timeout
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,6 +92,9 @@ class Program:
 
     def is_ready(self) -> bool:
         return self._probe()
+
+    def is_sound(self) -> bool:
+        return self._sound()
 
     def poll(self) -> int | None:
         return self._process.poll() if self._process else None
@@ -118,10 +130,20 @@ def port_probe(port: int) -> Callable[[], bool]:
 class Watcher:
     """Keeps a set of servers running until `stop_all`."""
 
-    def __init__(self, tell: Callable[[str], None], changed: Callable[[], None]) -> None:
-        """`tell` shows a person what happened; `changed` is called when pids or readiness do."""
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        changed: Callable[[], None],
+        *,
+        sound_every: float = _SOUND_EVERY,
+    ) -> None:
+        """`tell` shows a person what happened; `changed` is called when pids or readiness do.
+
+        `sound_every` is the pause between looks for a child that cannot go on, in seconds.
+        """
         self._tell = tell
         self._changed = changed
+        self._sound_every = sound_every
         self._servers: dict[str, Server] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ready: set[str] = set()
@@ -179,12 +201,12 @@ class Watcher:
         failures = 0
         while True:
             began = time.monotonic()
-            ready = asyncio.create_task(self._until_ready(server))
+            care = asyncio.create_task(self._take_care(server))
             try:
                 await self._until_ended(server)
             finally:
-                ready.cancel()
-                await asyncio.gather(ready, return_exceptions=True)
+                care.cancel()
+                await asyncio.gather(care, return_exceptions=True)
             self._ready.discard(server.name)
             self._changed()
             failures = 1 if time.monotonic() - began > _HEALTHY_AFTER else failures + 1
@@ -200,6 +222,16 @@ class Watcher:
             await asyncio.sleep(_READY_POLL)
         self._ready.add(server.name)
         self._changed()
+
+    async def _take_care(self, server: Server) -> None:
+        """Wait until it is ready; from then on, end it should it be able to do no more."""
+        await self._until_ready(server)
+        doubts = 0
+        while doubts < _DOUBTS:
+            await asyncio.sleep(self._sound_every)
+            doubts = 0 if await asyncio.to_thread(server.is_sound) else doubts + 1
+        self._tell(f"{server.name} runs and cannot go on by itself")
+        await asyncio.to_thread(server.stop)
 
     async def _until_ended(self, server: Server) -> None:
         pid = server.pid

@@ -78,9 +78,11 @@ class Launcher:
             await self._stop()
 
     async def _start(self) -> None:
-        ports = self._layout.inner_ports("nats", "postgres")
+        ports = self._layout.inner_ports("nats", "monitoring", "postgres")
         known = trust.load(self._layout)
-        config = trust.write_credentials(self._layout, known, nats_port=ports["nats"])
+        config = trust.write_credentials(
+            self._layout, known, nats_port=ports["nats"], monitoring_port=ports["monitoring"]
+        )
         addresses = wiring.Addresses(
             host=self._host,
             port=self._port,
@@ -90,7 +92,9 @@ class Launcher:
             health_ports={name: free_port() for name in wiring.NAMES},
         )
         server = PostgresServer(self._layout.postgres, port=ports["postgres"])
-        await self._watcher.start(nats_program(self._layout, config, ports["nats"]))
+        await self._watcher.start(
+            nats_program(self._layout, config, ports["nats"], ports["monitoring"])
+        )
         with self._progress("PostgreSQL and NATS"):
             await self._watcher.start(PostgresChild(server))
             await databases.prepare(server.url, known.database_passwords)

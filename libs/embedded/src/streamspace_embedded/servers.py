@@ -2,6 +2,8 @@
 
 import shutil
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 from streamspace_embedded.children import Program, StartError, port_probe
@@ -23,10 +25,42 @@ def nats_executable() -> str:
     return binary
 
 
-def nats_program(layout: Layout, config: Path, port: int) -> Program:
+_WRITE_ERROR = b"write error"
+_ROOM = 64 * 1024 * 1024
+"""Bytes. With less, a server that is started again would soon stop storing again."""
+
+
+def stores(monitoring_port: int, store: Path) -> bool:
+    """Whether NATS stores messages, as far as a new start would change anything about it.
+
+    A stream that could not write once, because the disk was full for a moment, refuses
+    every further message until its server is started again, however much room there is by
+    then (seen with nats-server 2.15.1). The server lives on and says so in `/healthz`.
+
+    Args:
+        monitoring_port: of the server, on loopback.
+        store: its JetStream directory, or one on the same disk.
+    """
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{monitoring_port}/healthz", timeout=1):
+            return True
+    except urllib.error.HTTPError as error:
+        return _WRITE_ERROR not in error.read() or shutil.disk_usage(store).free < _ROOM
+    except OSError:
+        # Whether it answers at all is another question, and asked elsewhere.
+        return True
+
+
+def nats_program(layout: Layout, config: Path, port: int, monitoring_port: int) -> Program:
     """The broker; raises as `nats_executable`."""
     command = [nats_executable(), "-c", str(config)]
-    return Program("nats", command, log=layout.log("nats"), probe=port_probe(port))
+    return Program(
+        "nats",
+        command,
+        log=layout.log("nats"),
+        probe=port_probe(port),
+        sound=lambda: stores(monitoring_port, layout.nats),
+    )
 
 
 class PostgresChild:
@@ -46,6 +80,10 @@ class PostgresChild:
 
     def is_ready(self) -> bool:
         return answers(self._server.port)
+
+    def is_sound(self) -> bool:
+        # It ends by itself when it cannot go on.
+        return True
 
     def poll(self) -> int | None:
         return None if self._server.running else 1

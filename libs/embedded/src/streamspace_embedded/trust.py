@@ -85,7 +85,9 @@ def _key() -> str:
     return base64.b64encode(os.urandom(32)).decode()
 
 
-def write_credentials(layout: Layout, known: Secrets, *, nats_port: int) -> Path:
+def write_credentials(
+    layout: Layout, known: Secrets, *, nats_port: int, monitoring_port: int | None = None
+) -> Path:
     """Write what the NATS server and the services read; gives the server's configuration.
 
     Users are signed afresh at each start: their rights are those of this version.
@@ -98,7 +100,12 @@ def write_credentials(layout: Layout, known: Secrets, *, nats_port: int) -> Path
     config = layout.nats / "nats.conf"
     write_private(
         config,
-        credentials.server_config(known.trust, port=nats_port, store_dir=layout.nats / "store"),
+        credentials.server_config(
+            known.trust,
+            port=nats_port,
+            store_dir=layout.nats / "store",
+            http_port=monitoring_port,
+        ),
     )
     return config
 
