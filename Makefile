@@ -76,6 +76,10 @@ test-kubernetes: setup ## Run the tests that need Kubernetes, on KUBECONFIG's cl
 	@$(BIN)/python -m tests.kubernetes.onenode prepare
 	@$(BIN)/python -m pytest $(or $(T),tests/kubernetes)
 
+.PHONY: chaos
+chaos: setup ## Run everything under fire: 10,000 requests, 300 kills (ARGS="--seed N")
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: bench
 bench: ## Measure, with the peers in the same run
 	@$(BOOTSTRAP) bench

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-TOGETHER = ("tests/docker/", "tests/e2e/", "tests/kubernetes/")
+TOGETHER = ("tests/chaos/", "tests/docker/", "tests/e2e/", "tests/kubernetes/")
 
 
 class FolderScheduling(LoadScopeScheduling):  # type: ignore[misc]  # its package has no types

@@ -14,6 +14,7 @@ from typing import Any
 
 from streamspace_agent.consumer import command_loop
 from streamspace_agent.deaths import report_deaths
+from streamspace_agent.effects import EffectsFile, EffectsFileError, Recorded
 from streamspace_agent.enrolment import Membership, read_enrolment
 from streamspace_agent.handlers import CommandHandler
 from streamspace_agent.heartbeat import Identity, Pulse
@@ -54,11 +55,14 @@ def main() -> None:
 
 async def run(settings: AgentSettings) -> None:
     """Run an agent until it is told to end."""
-    runtime = make_runtime(settings)
     membership = _membership(settings)
     instance = settings.instance or f"{slug(socket.gethostname(), 40)}-{secrets.token_hex(2)}"
+    runtime = _recorded(make_runtime(settings), settings, instance)
     supervisor = Supervisor(_SERVICE, drain_timeout=settings.drain_timeout)
-    await runtime.open()
+    try:
+        await runtime.open()
+    except EffectsFileError as error:
+        raise FatalError(str(error)) from error
     with logging.bind(cluster_id=membership.cluster, instance=instance):
         bus = await Bus.connect(
             membership.nats_url,
@@ -209,6 +213,12 @@ def _null_runtime(settings: AgentSettings) -> Runtime:
             seed=settings.null_seed,
         ),
     )
+
+
+def _recorded(runtime: Runtime, settings: AgentSettings, instance: str) -> Runtime:
+    if settings.effects_file is None:
+        return runtime
+    return Recorded(runtime, EffectsFile(settings.effects_file, instance, SystemClock()))
 
 
 def _membership(settings: AgentSettings) -> Membership:

@@ -64,6 +64,12 @@ class AgentSettings(ServiceSettings):
         description="Where sessions' sockets lie; its path must be short (63 characters). By "
         "default below the state directory, or in $XDG_RUNTIME_DIR or /tmp if that is too long.",
     )
+    effects_file: Path | None = Field(
+        default=None,
+        description="Where to write down what was done to each session, one JSON object a line: "
+        "time, replica, session, generation, effect, and how far it came. Replicas on one machine "
+        "may share it. It grows until somebody moves it away. None writes nothing.",
+    )
     on_exit: Literal["keep", "stop"] = Field(
         default="keep",
         description="What becomes of running sessions when the agent ends: `keep` lets them run "

@@ -215,6 +215,8 @@ class NullRuntime:
         session = spec.session_id
         self._fence(session, generation)
         async with self._lock(session):
+            if self._confirmed(session, generation):
+                return
             report_phase(Phase.SCHEDULED)
             await self._pause(self._options.start_delay)
             self._perhaps_fail()
@@ -222,12 +224,13 @@ class NullRuntime:
                 raise PermanentFailure(Reason.START_FAILED, "The null runtime was told to fail.")
             connection = spec.template_manifest.spec.connection
             with self._ledger.exclusive():
-                self._check(session, generation)
-                running = self._ledger.of(session).state is ResourceState.RUNNING
+                # Another agent may have started it meanwhile.
+                if self._confirmed_now(session, generation):
+                    return
                 self._ledger.write(
                     session,
                     generation,
-                    Effect.CONFIRMED if running else Effect.STARTED,
+                    Effect.STARTED,
                     connection.port if connection else None,
                 )
             report_phase(Phase.READY)
@@ -296,6 +299,18 @@ class NullRuntime:
         fence = self._ledger.of(session).fence
         if fence > generation:
             raise Superseded(fence)
+
+    def _confirmed(self, session: SessionId, generation: int) -> bool:
+        """Whether it runs already; then that is written down for this generation."""
+        with self._ledger.exclusive():
+            return self._confirmed_now(session, generation)
+
+    def _confirmed_now(self, session: SessionId, generation: int) -> bool:
+        self._check(session, generation)
+        if self._ledger.of(session).state is not ResourceState.RUNNING:
+            return False
+        self._ledger.write(session, generation, Effect.CONFIRMED)
+        return True
 
     def _is_dead(self, session: SessionId) -> bool:
         return self._ledger.of(session).state is ResourceState.DEAD
