@@ -102,6 +102,9 @@ def agent_durable(cluster: ClusterId) -> Durable:
         name=f"agent-{cluster}",
         stream=COMMANDS.name,
         filters=(cluster_commands(cluster),),
+        # How long the commands of an agent that was killed wait for its replica, or for its
+        # own return. Not below 10 s: agents of the version before beat only so often.
+        ack_wait=timedelta(seconds=15),
     )
 
 
@@ -122,6 +125,9 @@ SESSION_EVENTS = Durable(
         Subject("evt.core.cluster.*.enrolled"),
         Subject("evt.core.user.*.changed"),
     ),
+    # What a replica that was killed had in hand waits this long. Events take milliseconds,
+    # and after the agents' own wait nobody should wait as long again.
+    ack_wait=timedelta(seconds=10),
     # An event is never given up: it is retried until the database takes it.
     max_deliver=-1,
     max_ack_pending=1024,
