@@ -4,6 +4,7 @@ The end, in order: say that no more work is wanted, finish the commands in hand,
 tunnels (their viewers come again), let go of the sessions, leave the bus.
 """
 
+import asyncio
 import platform
 import secrets
 import socket
@@ -59,11 +60,20 @@ async def run(settings: AgentSettings) -> None:
     instance = settings.instance or f"{slug(socket.gethostname(), 40)}-{secrets.token_hex(2)}"
     runtime = _recorded(make_runtime(settings), settings, instance)
     supervisor = Supervisor(_SERVICE, drain_timeout=settings.drain_timeout)
-    try:
-        await runtime.open()
-    except EffectsFileError as error:
-        raise FatalError(str(error)) from error
     with logging.bind(cluster_id=membership.cluster, instance=instance):
+        # First of all: alive while it waits for its cluster or the bus, ready after that.
+        health, started = Health(), asyncio.Event()
+        health.add("started", started.is_set)
+        server = await serve(
+            create_app(health, _SERVICE, version("streamspace-agent")),
+            settings.health_host,
+            settings.health_port,
+        )
+        log.info("health", url=f"http://{server.host}:{server.port}")
+        try:
+            await runtime.open()
+        except EffectsFileError as error:
+            raise FatalError(str(error)) from error
         bus = await Bus.connect(
             membership.nats_url,
             name=f"agent/{membership.cluster}/{instance}",
@@ -72,7 +82,11 @@ async def run(settings: AgentSettings) -> None:
             inbox=permissions.agent(membership.cluster).inbox,
             on_closed=lambda: supervisor.fail("The bus refused this agent for good."),
         )
+        health.add("bus", lambda: bus.connected)
+        supervisor.on_draining(health.drain)
         await _assemble(settings, membership, instance, runtime, bus, supervisor)
+        supervisor.on_drain("health", server.stop)
+        started.set()
         log.info("agent ready", runtime=runtime.kind)
         await supervisor.run()
 
@@ -110,14 +124,6 @@ async def _assemble(
     )
     tunnels = Tunnels(runtime, instance, membership.tunnel_url, clock, dialling(membership.ca_file))
     served = await bus.serve_cluster(cluster, {AgentMethods.OPEN_TUNNEL: tunnels.open_tunnel})
-    health = Health()
-    health.add("bus", lambda: bus.connected)
-    server = await serve(
-        create_app(health, _SERVICE, version("streamspace-agent")),
-        settings.health_host,
-        settings.health_port,
-    )
-    log.info("health", url=f"http://{server.host}:{server.port}")
 
     supervisor.spawn("pulse", pulse.run)
     supervisor.spawn("deaths", lambda: report_deaths(runtime, events, reporter, clock))
@@ -127,14 +133,12 @@ async def _assemble(
     async def finish_commands() -> None:
         await loop.drain(settings.drain_timeout * _LEAVE_TO_LATER_STEPS)
 
-    supervisor.on_draining(health.drain)
     supervisor.on_drain("goodbye", pulse.drain)
     supervisor.on_drain("commands", finish_commands)
     supervisor.on_drain("requests", served.stop)
     supervisor.on_drain("tunnels", tunnels.close_all)
     supervisor.on_drain("sessions", _letting_go(runtime, stop=settings.on_exit == "stop"))
     supervisor.on_drain("bus", bus.drain)
-    supervisor.on_drain("health", server.stop)
 
 
 def make_runtime(settings: AgentSettings) -> Runtime:
@@ -194,6 +198,7 @@ def _docker_runtime(settings: AgentSettings) -> Runtime:
                 shm_size=settings.docker_shm_size,
                 processes=settings.docker_processes,
                 grace=settings.docker_stop_grace,
+                image_mirrors=settings.image_mirrors,
             ),
             start_timeout=settings.docker_start_timeout,
         )

@@ -20,7 +20,7 @@ Errors of a runtime:
     └── SessionUnreachable   `dial`: there is no such stream here
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 from streamspace_agent.domain import Observed
@@ -60,8 +60,17 @@ class SessionUnreachable(RuntimeFailure):
     """There is no stream to connect to: no such session here, or it is not running."""
 
 
-ReportPhase = Callable[[Phase], None]
-"""Called by a runtime the moment a start reaches a phase; must not block."""
+class ReportPhase(Protocol):
+    """Hears from a runtime how far a start is; must not block.
+
+    Called the moment a phase is reached, with what there is to say of it. Called with
+    `ongoing`, as often as the words change, while a phase takes its time: how much of an
+    image is here, or what a start waits for.
+    """
+
+    def __call__(
+        self, phase: Phase, message: str | None = None, /, *, ongoing: bool = False
+    ) -> None: ...
 
 
 class Runtime(Protocol):

@@ -135,6 +135,12 @@ class AgentSettings(ServiceSettings):
         default=64 * _MIB, ge=0, description="Bytes that must be free to start a session."
     )
 
+    image_mirrors: dict[str, str] = Field(
+        default_factory=dict,
+        description="kubernetes, docker: beginnings of images' names and what stands there "
+        'instead, as `{"streamspace/": "registry.example.org/streamspace/"}`. The longest counts.',
+    )
+
     namespace: str = Field(
         default="streamspace-sessions",
         pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$",
@@ -224,6 +230,12 @@ class AgentSettings(ServiceSettings):
     tolerations: tuple[dict[str, Any], ...] = Field(
         default=(),
         description="kubernetes: taints that sessions put up with, as a JSON list.",
+    )
+    lost_node_patience: int = Field(
+        default=30,
+        ge=0,
+        description="kubernetes: seconds a node may be silent, once the cluster has noticed, "
+        "before its sessions are begun anew on another one.",
     )
     runtime_class: str | None = Field(
         default=None, description="kubernetes: for instance `gvisor`, where nodes have it."
@@ -344,6 +356,7 @@ def kubernetes_options(settings: AgentSettings) -> KubernetesOptions:
             agent_namespace=settings.agent_namespace,
             image_pull_policy=settings.image_pull_policy,
             image_pull_secrets=settings.image_pull_secrets,
+            image_mirrors=settings.image_mirrors,
             storage_class=settings.storage_class,
             home_size=settings.home_size,
             home_access_mode=settings.home_access_mode,
@@ -355,6 +368,7 @@ def kubernetes_options(settings: AgentSettings) -> KubernetesOptions:
             egress_denied=settings.session_egress_denied,
             node_selector=settings.node_selector,
             tolerations=settings.tolerations,
+            lost_node_patience=settings.lost_node_patience,
             runtime_class=settings.runtime_class,
         ),
         capacity=offered_capacity(settings),

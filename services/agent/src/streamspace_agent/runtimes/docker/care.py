@@ -6,8 +6,8 @@ from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 from streamspace_agent.ports import PassingFailure
+from streamspace_agent.runtimes.cleanup import undisturbed
 from streamspace_agent.runtimes.docker.engine import EngineError, EngineUnreachableError
-from streamspace_agent.runtimes.process.care import undisturbed
 
 T = TypeVar("T")
 

@@ -12,14 +12,14 @@ What protects others from a session is decided here:
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from streamspace_agent.runtimes.containers import images, quantities
 from streamspace_agent.runtimes.docker import naming
 from streamspace_agent.runtimes.docker.naming import Kind, Names
 from streamspace_agent.runtimes.docker.views import ImageFacts
-from streamspace_agent.runtimes.kubernetes import images, quantities
 from streamspace_common.contracts.catalog import Connection, Protocol, TemplateManifest
 from streamspace_common.contracts.ids import slug
 from streamspace_common.contracts.sessions import SessionSpec
@@ -43,6 +43,8 @@ class ContainerOptions:
     processes: int = 4096
     grace: int = 2
     """Seconds its programs get to end."""
+    image_mirrors: Mapping[str, str] = field(default_factory=dict)
+    """Beginnings of images' names, and what stands there instead."""
 
     @property
     def names(self) -> Names:
@@ -62,7 +64,7 @@ def container(
     memory = max(int(quantities.amount(spec.resources.memory)), _SMALLEST_MEMORY)
     shm_size = manifest.spec.shm_size or options.shm_size
     return {
-        "Image": manifest.spec.base_image,
+        "Image": images.pulled_from(manifest.spec.base_image or "", options.image_mirrors),
         "Hostname": spec.session_id,
         "Labels": options.names.labels(
             Kind.SESSION,

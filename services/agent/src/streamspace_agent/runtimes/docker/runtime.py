@@ -19,6 +19,7 @@ from streamspace_agent.ports import (
     RuntimeFailure,
     SessionUnreachable,
 )
+from streamspace_agent.runtimes.cleanup import undisturbed
 from streamspace_agent.runtimes.docker import manifests, naming, observation
 from streamspace_agent.runtimes.docker.care import translated
 from streamspace_agent.runtimes.docker.engine import (
@@ -36,7 +37,6 @@ from streamspace_agent.runtimes.docker.observation import Held, Word
 from streamspace_agent.runtimes.docker.starts import Starts
 from streamspace_agent.runtimes.docker.views import EngineInfo
 from streamspace_agent.runtimes.docker.words import Words
-from streamspace_agent.runtimes.process.care import undisturbed
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import Capacity
 from streamspace_common.contracts.ids import SessionId

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamspace_agent.ports import PassingFailure, PermanentFailure, ReportPhase
+from streamspace_agent.runtimes.cleanup import undisturbed
+from streamspace_agent.runtimes.containers import images
+from streamspace_agent.runtimes.containers.quantities import size
 from streamspace_agent.runtimes.docker import manifests, readiness, trouble
 from streamspace_agent.runtimes.docker.care import whole
 from streamspace_agent.runtimes.docker.engine import (
@@ -20,9 +23,9 @@ from streamspace_agent.runtimes.docker.holdings import Holdings
 from streamspace_agent.runtimes.docker.manifests import ContainerOptions
 from streamspace_agent.runtimes.docker.naming import Stage
 from streamspace_agent.runtimes.docker.observation import Held
+from streamspace_agent.runtimes.docker.pulling import Pulling
 from streamspace_agent.runtimes.docker.views import ImageFacts
 from streamspace_agent.runtimes.docker.words import Words
-from streamspace_agent.runtimes.process.care import undisturbed
 from streamspace_common.contracts.catalog import Connection
 from streamspace_common.contracts.sessions import Phase, Reason, SessionSpec
 from streamspace_common.runtime.logging import get_logger
@@ -30,7 +33,8 @@ from streamspace_common.runtime.logging import get_logger
 log = get_logger(__name__)
 
 _LOG_LINES = 8
-_TELL_EVERY = 5.0
+_TELL_EVERY = 2.0
+"""Seconds between two words about a pull: each is an event that is stored."""
 _BAD_REQUEST = 400
 
 
@@ -69,11 +73,12 @@ class Starts:
         Raises:
             RuntimeFailure: it did not come up; nothing of it is left.
         """
-        image = spec.template_manifest.spec.base_image
-        if not image:
+        named = spec.template_manifest.spec.base_image
+        if not named:
             raise PermanentFailure(
                 Reason.UNSUPPORTED_TEMPLATE, "The template names no image to run (baseImage)."
             )
+        image = images.pulled_from(named, self._options.image_mirrors)
         report_phase(Phase.SCHEDULED)
         facts = await self._have(image, report_phase)
         try:
@@ -169,22 +174,23 @@ class Starts:
         facts = await self._engine.image(image)
         if facts is not None:
             return facts
-        report_phase(Phase.PULLING)
         began = told = time.monotonic()
-        progress: dict[str, tuple[int, int]] = {}
+        pulling = Pulling()
+        report_phase(Phase.PULLING, said := pulling.words(), ongoing=True)
         try:
             async for line in self._engine.pull(image):
-                detail = line.get("progressDetail") or {}
-                if line.get("status") == "Downloading" and detail.get("total"):
-                    progress[str(line.get("id"))] = (detail["current"], detail["total"])
-                if time.monotonic() - told > _TELL_EVERY:
-                    told = time.monotonic()
-                    log.info("pulling", image=image, **_progress(progress))
+                pulling.take(line)
+                if time.monotonic() - told > _TELL_EVERY and (words := pulling.words()) != said:
+                    told, said = time.monotonic(), words
+                    report_phase(Phase.PULLING, words, ongoing=True)
         except EngineUnreachableError:
             raise
         except (RefusedError, NotFoundError, ConflictError) as error:
             raise trouble.of_pull(image, str(error)) from error
-        log.info("pulled", image=image, seconds=round(time.monotonic() - began, 1))
+        seconds = time.monotonic() - began
+        log.info("pulled", image=image, seconds=round(seconds, 1), bytes=pulling.bytes)
+        fetched = size(pulling.bytes) if pulling.bytes else "The image"
+        report_phase(Phase.PULLING, f"{fetched} in {seconds:.0f} s.")
         facts = await self._engine.image(image)
         if facts is None:
             raise PassingFailure(f"The image {image} is gone again right after it was fetched.")
@@ -219,10 +225,3 @@ class Starts:
             session = spec.session_id
             if await self._holdings.doom(name, session, generation, container):
                 await self._engine.remove(container)
-
-
-def _progress(layers: Mapping[str, tuple[int, int]]) -> dict[str, int]:
-    """How much of the layers that are known so far is here."""
-    total = sum(size for _, size in layers.values())
-    current = sum(here for here, _ in layers.values())
-    return {"percent": 100 * current // total, "bytes": total} if total else {}

@@ -7,11 +7,11 @@ claim of the user's, which no session owns. Everything lies in one namespace.
 One session, from the bottom up:
 
     kinds        which resources there are      options      what the settings say
-    quantities   `500m` and `2Gi`               images       what images are known to need
     manifests    the resources of a session     views        what comes back, read
     diagnosis    pods and events in words       judgement    what is true, what is to be done
     errors       what it says no with           pacing       how fast it is asked
-    api          the one who speaks Kubernetes  watching     the cluster's picture, kept current
+    transport    how requests get there         api          what is asked
+    watching     the cluster's picture, kept current
     records      the generation, and the rest   dial         ways to a session's port
     bringup      a whole start                  removal      the end, without a trace
     outcomes     how it came out                keeper       what changed by itself

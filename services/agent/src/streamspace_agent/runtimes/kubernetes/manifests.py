@@ -15,7 +15,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from streamspace_agent.runtimes.kubernetes import images, kinds, quantities
+from streamspace_agent.runtimes.containers import images, quantities
+from streamspace_agent.runtimes.kubernetes import kinds
 from streamspace_agent.runtimes.kubernetes.kinds import Kind, Manifest
 from streamspace_agent.runtimes.kubernetes.options import Egress, PodOptions
 from streamspace_common.contracts.catalog import Connection, Protocol, TemplateManifest
@@ -256,7 +257,7 @@ def _container(spec: SessionSpec, options: PodOptions) -> Manifest:
     manifest = spec.template_manifest
     container: dict[str, Any] = {
         "name": CONTAINER,
-        "image": manifest.spec.base_image,
+        "image": images.pulled_from(manifest.spec.base_image or "", options.image_mirrors),
         "imagePullPolicy": options.image_pull_policy,
         "env": _environment(spec, options),
         "ports": _ports(manifest),

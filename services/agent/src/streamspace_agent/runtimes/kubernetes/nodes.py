@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
-from streamspace_agent.runtimes.kubernetes import kinds, quantities
+from streamspace_agent.runtimes.containers import quantities
+from streamspace_agent.runtimes.kubernetes import kinds
 from streamspace_agent.runtimes.kubernetes.api import ClusterApi
 from streamspace_agent.runtimes.kubernetes.errors import ApiError, ForbiddenError
 from streamspace_agent.runtimes.kubernetes.kinds import Manifest

@@ -68,6 +68,8 @@ class PodOptions:
     agent_label: tuple[str, str] = ("app.kubernetes.io/name", "agent")
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
+    image_mirrors: dict[str, str] = field(default_factory=dict)
+    """Beginnings of images' names, and what stands there instead."""
     storage_class: str | None = None
     home_size: str = "10Gi"
     home_access_mode: str = "ReadWriteOnce"
@@ -101,6 +103,9 @@ class KubernetesOptions:
     start_patience: float = 240.0
     pull_patience: float = 20.0
     """For a registry that does not answer; one that says no is believed at once."""
+    watch_turn: float = 300.0
+    """How long a watch lasts before it is begun anew where it was; an API server spreads its
+    watches over its replicas this way."""
     stop_patience: float = 30.0
     """Beyond a pod's grace."""
     sweep_interval: float = 60.0

@@ -24,8 +24,9 @@ from streamspace_agent.ports import (
     SessionUnreachable,
     Superseded,
 )
+from streamspace_agent.runtimes.cleanup import undisturbed
 from streamspace_agent.runtimes.kubernetes import dial, judgement, manifests, outcomes
-from streamspace_agent.runtimes.kubernetes.api import CHANNEL_LOST, ClusterApi
+from streamspace_agent.runtimes.kubernetes.api import ClusterApi
 from streamspace_agent.runtimes.kubernetes.bringup import BringUp
 from streamspace_agent.runtimes.kubernetes.errors import ApiError, ForbiddenError
 from streamspace_agent.runtimes.kubernetes.keeper import Keeper, Locks
@@ -33,9 +34,9 @@ from streamspace_agent.runtimes.kubernetes.nodes import Nodes
 from streamspace_agent.runtimes.kubernetes.options import KubernetesOptions, Tunnel
 from streamspace_agent.runtimes.kubernetes.records import Records
 from streamspace_agent.runtimes.kubernetes.removal import Removal
+from streamspace_agent.runtimes.kubernetes.transport import CHANNEL_LOST
 from streamspace_agent.runtimes.kubernetes.views import PodView, Record, RecordPhase, Status
 from streamspace_agent.runtimes.kubernetes.watching import Picture
-from streamspace_agent.runtimes.process.care import undisturbed
 from streamspace_common.contracts.catalog import Protocol, RuntimeKind
 from streamspace_common.contracts.clusters import Capacity, ResourceState
 from streamspace_common.contracts.ids import SessionId
@@ -61,7 +62,7 @@ class KubernetesRuntime:
     def __init__(self, options: KubernetesOptions) -> None:
         self._options = options
         self._api = ClusterApi(options.access, options.pods.namespace)
-        self._picture = Picture(self._api)
+        self._picture = Picture(self._api, options.watch_turn)
         self._records = Records(self._api, self._picture, options.pods)
         self._bringup = BringUp(self._api, self._picture, options, self._answers)
         self._removal = Removal(self._api, self._picture, options)

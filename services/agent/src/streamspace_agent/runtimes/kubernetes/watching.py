@@ -38,6 +38,8 @@ from streamspace_common.runtime.logging import get_logger
 
 log = get_logger(__name__)
 
+TURN: Final = 300.0
+"""Seconds a watch lasts at the most, where nobody says otherwise."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _BETWEEN: Final = 0.05
 """Seconds between watches: a server that is ending ends each one at once."""
@@ -64,6 +66,7 @@ class Feed(Generic[View]):
         read: makes a view, or None of what is none of ours.
         on_change: told each view that came, changed or went, with whether it is there.
         selector: only these.
+        turn: seconds a watch lasts at the most.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class Feed(Generic[View]):
         read: Callable[[Manifest], View | None],
         on_change: Callable[[View, bool], None],
         selector: str | None = None,
+        turn: float = TURN,
     ) -> None:
         self._api = api
         self._kind = kind
         self._read = read
         self._on_change = on_change
         self._selector = selector
+        self._turn = turn
         self._held: dict[str, View] = {}
         self._graves: OrderedDict[str, int] = OrderedDict()
         self.current = asyncio.Event()
@@ -115,7 +120,7 @@ class Feed(Generic[View]):
                 if not version:
                     version = await self._begin()
                 async for change in self._api.watch(
-                    self._kind, version, self._selector, seconds=random.randint(240, 300)
+                    self._kind, version, self._selector, seconds=_seconds(self._turn)
                 ):
                     version = self._take(change) or version
                     pause, self.trouble = _SHORTEST_PAUSE, None
@@ -178,9 +183,12 @@ class Feed(Generic[View]):
 class EventFeed:
     """What the cluster tells of our pods; only news, as old events explain nothing."""
 
-    def __init__(self, api: ClusterApi, on_change: Callable[[EventView], None]) -> None:
+    def __init__(
+        self, api: ClusterApi, on_change: Callable[[EventView], None], turn: float = TURN
+    ) -> None:
         self._api = api
         self._on_change = on_change
+        self._turn = turn
 
     async def run(self) -> None:
         """Listen; for ever."""
@@ -189,7 +197,7 @@ class EventFeed:
             try:
                 version = version or await self._api.newest_version(kinds.EVENT)
                 async for change in self._api.watch(
-                    kinds.EVENT, version, seconds=random.randint(240, 300)
+                    kinds.EVENT, version, seconds=_seconds(self._turn)
                 ):
                     version = change.resource["metadata"].get("resourceVersion") or version
                     pause = _SHORTEST_PAUSE
@@ -209,16 +217,18 @@ class EventFeed:
 class Picture:
     """Everything about the sessions of a namespace, by session."""
 
-    def __init__(self, api: ClusterApi) -> None:
+    def __init__(self, api: ClusterApi, turn: float = TURN) -> None:
         ours = kinds.OURS
         self.sessions: Feed[Record] = Feed(
-            api, kinds.SESSION, views.read_record, self._record_changed
+            api, kinds.SESSION, views.read_record, self._record_changed, turn=turn
         )
         self.deployments: Feed[DeploymentView] = Feed(
-            api, kinds.DEPLOYMENT, views.read_deployment, self._deployment_changed, ours
+            api, kinds.DEPLOYMENT, views.read_deployment, self._deployment_changed, ours, turn
         )
-        self.pods: Feed[PodView] = Feed(api, kinds.POD, views.read_pod, self._pod_changed, ours)
-        self.events = EventFeed(api, self._event_came)
+        self.pods: Feed[PodView] = Feed(
+            api, kinds.POD, views.read_pod, self._pod_changed, ours, turn
+        )
+        self.events = EventFeed(api, self._event_came, turn)
         self.on_change: Callable[[SessionId], None] = lambda _session: None
         """Told of each session about which anything changed."""
         self._pods_of: dict[SessionId, dict[str, PodView]] = {}
@@ -298,6 +308,11 @@ class Picture:
         for waiting in self._waiting.get(session, ()):
             waiting.set()
         self.on_change(session)
+
+
+def _seconds(turn: float) -> int:
+    """Not all watches end at the same moment."""
+    return max(1, round(turn * random.uniform(0.8, 1.0)))
 
 
 def _number(version: str | None) -> int:

@@ -1,10 +1,8 @@
-"""Two ways of taking care: errors told in our words, and clean-ups nobody can interrupt."""
+"""The operating system's errors, told in our words."""
 
-import asyncio
 import contextlib
 import errno
-from collections.abc import Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from streamspace_agent.ports import PassingFailure, PermanentFailure
 from streamspace_common.contracts.sessions import Reason
@@ -28,12 +26,3 @@ def translated() -> Iterator[None]:
                 Reason.START_FAILED, f"{error.filename} cannot be started: {error.strerror}."
             ) from error
         raise PassingFailure(f"The machine refused: {error}.") from error
-
-
-async def undisturbed(work: Coroutine[Any, Any, None]) -> None:
-    """Finish a clean-up although its caller is being cancelled, once or again."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.shield(task)
-    task.result()

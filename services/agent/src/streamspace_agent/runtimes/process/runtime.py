@@ -23,8 +23,9 @@ from streamspace_agent.ports import (
     SessionUnreachable,
     Superseded,
 )
+from streamspace_agent.runtimes.cleanup import undisturbed
 from streamspace_agent.runtimes.process import endings, programs
-from streamspace_agent.runtimes.process.care import translated, undisturbed
+from streamspace_agent.runtimes.process.care import translated
 from streamspace_agent.runtimes.process.custody import Custody, Held
 from streamspace_agent.runtimes.process.endings import Undertaker
 from streamspace_agent.runtimes.process.fences import KEPT_FOR, Fences
@@ -304,5 +305,5 @@ class ProcessRuntime:
         task.add_done_callback(self._tasks.discard)
 
 
-def _ignore_phase(_phase: Phase) -> None:
+def _ignore_phase(_phase: Phase, _message: str | None = None, *, ongoing: bool = False) -> None:
     """A resumed session tells nobody of its phases."""

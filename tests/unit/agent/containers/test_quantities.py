@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from streamspace_agent.runtimes.kubernetes import quantities
+from streamspace_agent.runtimes.containers import quantities
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_shares_are_never_nothing() -> None:
     assert quantities.cpu("1m", 0.25) == "1m"
     assert quantities.memory("1Gi", 0.5) == "512Mi"
     assert quantities.memory("1Ki") == "1Mi"
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [(999, "999 bytes"), (1500, "1.5 kB"), (87_400_000, "87 MB"), (1_240_000_000, "1.2 GB")],
+)
+def test_bytes_are_told_as_people_read_them(count: int, told: str) -> None:
+    assert quantities.size(count) == told

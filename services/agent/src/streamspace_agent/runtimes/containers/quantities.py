@@ -52,10 +52,10 @@ def memory(quantity: str, share: float = 1.0) -> str:
     return f"{max(1, int(part.to_integral_value(rounding=ROUND_FLOOR)))}Mi"
 
 
-def spoken(quantity: str) -> str:
-    """A memory quantity in a form people read."""
-    size = amount(quantity)
-    for unit, scale in (("GiB", 2**30), ("MiB", 2**20)):
-        if size >= scale:
-            return f"{(size / scale).quantize(Decimal('0.1')).normalize():f} {unit}"
-    return f"{size:f} bytes"
+def size(count: int) -> str:
+    """A number of bytes as people read it; in tens, as registries count."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            amount_of = f"{count / scale:.1f}" if count < 10 * scale else f"{count // scale}"
+            return f"{amount_of} {unit}"
+    return f"{count} bytes"

@@ -5,6 +5,8 @@ Template catalogs are full of images from a few families. LinuxServer's begin as
 `allowPrivilegeEscalation: false`, which would take their `sudo`. Kasm's run as user 1000.
 """
 
+from collections.abc import Mapping
+
 from streamspace_common.contracts.catalog import TemplateManifest, VolumeMount
 
 _LINUXSERVER = (
@@ -18,6 +20,20 @@ _HOME_NAMES = frozenset({"user-home", "home", "config"})
 
 HOME_PATH = "/home/user"
 """Where the home is in images nothing is known of; `HOME` says so to their programs."""
+
+
+def pulled_from(image: str, mirrors: Mapping[str, str]) -> str:
+    """The name under which an image is fetched here.
+
+    Args:
+        image: as its template says.
+        mirrors: beginnings of names, and what stands there instead; the longest counts.
+    """
+    known = [begin for begin in mirrors if image.startswith(begin)]
+    if not known:
+        return image
+    begin = max(known, key=len)
+    return mirrors[begin] + image.removeprefix(begin)
 
 
 def is_linuxserver(manifest: TemplateManifest) -> bool:
