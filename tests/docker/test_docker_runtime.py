@@ -1,6 +1,7 @@
 """What the docker runtime does beyond the behaviour of every runtime, on a real engine."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from tests.support.engine import Engine, EngineError
 from tests.support.installation import Installation
+from tests.support.phases import Heard, ignore
 from tests.support.registry import Registry
 
 from streamspace_agent.ports import PassingFailure, PermanentFailure, Superseded
@@ -26,10 +28,6 @@ for process in /proc/[0-9]*; do
   case "$(cat $process/comm)" in Xtigervnc|Xvnc) kill -9 "${process#/proc/}";; esac
 done
 """
-
-
-def ignore(_phase: Phase) -> None:
-    pass
 
 
 def inside(engine: Engine, prefix: str, command: str, session: SessionId = S) -> str:
@@ -326,13 +324,12 @@ async def test_an_image_that_cannot_be_run_is_told_so(
 async def test_an_image_that_does_not_exist_fails_for_good(
     runtime: DockerRuntime, make_spec: Any, registry: Registry
 ) -> None:
-    phases: list[Phase] = []
+    heard = Heard()
     with pytest.raises(PermanentFailure) as failure:
-        await runtime.ensure_running(
-            make_spec(image=f"{registry.address}/no/such:1"), 1, phases.append
-        )
+        await runtime.ensure_running(make_spec(image=f"{registry.address}/no/such:1"), 1, heard)
     assert failure.value.reason is Reason.IMAGE_NOT_FOUND
-    assert phases == [Phase.SCHEDULED, Phase.PULLING]
+    assert heard.reached == [Phase.SCHEDULED]
+    assert heard.words == [(Phase.PULLING, "Fetching the image.")]
 
 
 async def test_an_image_that_is_denied_fails_for_good(
@@ -361,10 +358,13 @@ async def test_an_image_that_is_not_here_is_pulled(
 ) -> None:
     image = f"{registry.address}/desk/top:1"
     registry.serve("desk/top", "1", desktop_archive)
-    phases: list[Phase] = []
+    heard = Heard()
     try:
-        await runtime.ensure_running(make_spec(image=image), 1, phases.append)
-        assert phases == list(Phase)
+        await runtime.ensure_running(make_spec(image=image), 1, heard)
+        assert heard.reached == list(Phase)
+        assert heard.words[0] == (Phase.PULLING, "Fetching the image.")
+        told = heard.outcomes[Phase.PULLING] or ""
+        assert re.fullmatch(r"[\d.]+ MB in \d+ s\.", told), told
     finally:
         await runtime.ensure_absent(S, 2, delete_home=False)
         engine.docker("image", "rm", image)

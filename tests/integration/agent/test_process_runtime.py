@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.support.phases import ignore
 
 from streamspace_agent.ports import PermanentFailure
 from streamspace_agent.runtimes.process import desktop
@@ -25,10 +26,6 @@ from streamspace_common.testing.waiting import eventually
 
 S = SessionId("ada-terminal-00000001")
 CAPACITY = Capacity(max_sessions=10, cpu=2, memory=2**32)
-
-
-def ignore(_phase: Phase) -> None:
-    pass
 
 
 class Machine:
@@ -244,7 +241,7 @@ async def test_an_agent_killed_amid_a_start_leaves_nothing_to_the_next(
 ) -> None:
     begun = asyncio.Event()
 
-    def at(phase: Phase) -> None:
+    def at(phase: Phase, _message: str | None = None, *, ongoing: bool = False) -> None:
         if phase is Phase.STARTED:
             begun.set()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from tests.support.phases import Heard, ignore
 
 from streamspace_agent.ports import PermanentFailure, SessionUnreachable
 from streamspace_agent.runtimes.process.paths import Layout
@@ -66,17 +67,13 @@ async def machine(tmp_path: Path) -> Any:
     await made.runtime.close(stop_sessions=False)
 
 
-def ignore(_phase: Phase) -> None:
-    pass
-
-
 async def test_a_server_is_reached_by_its_declared_port_and_only_that(
     machine: Any, make_spec: Any
 ) -> None:
-    phases: list[Phase] = []
+    heard = Heard()
     spec = make_spec(command=SERVER, http_port=8000, display=False)
-    await machine.runtime.ensure_running(spec, 1, phases.append)
-    assert phases == [Phase.SCHEDULED, Phase.CREATED, Phase.STARTED, Phase.READY]
+    await machine.runtime.ensure_running(spec, 1, heard)
+    assert heard.reached == [Phase.SCHEDULED, Phase.CREATED, Phase.STARTED, Phase.READY]
     record = machine.record()
     assert record.http_port not in {None, 8000}
     assert record.display is None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.installation import MakeSpec
+from tests.support.phases import Heard, ignore
 
 from streamspace_agent.ports import PermanentFailure, SessionUnreachable, Superseded
 from streamspace_agent.runtimes.kubernetes import kinds
@@ -21,10 +22,6 @@ from streamspace_common.testing.waiting import eventually
 
 S = SessionId("ada-terminal-00000001")
 RUNNING = ResourceState.RUNNING
-
-
-def ignore(_phase: Phase) -> None:
-    pass
 
 
 async def until(runtime: Any, state: ResourceState | None, *, timeout: float = 60) -> None:
@@ -52,14 +49,15 @@ async def test_an_image_that_does_not_exist_fails_at_once_with_words(
     make_runtime: Any, make_spec: MakeSpec, place: Any
 ) -> None:
     runtime = await make_runtime()
-    phases: list[Phase] = []
+    heard = Heard()
     spec = make_spec(image="streamspace.test/no-such-image:7")
     with pytest.raises(PermanentFailure) as failed:
-        await runtime.ensure_running(spec, 1, phases.append)
+        await runtime.ensure_running(spec, 1, heard)
     # Without a way to any registry this is a name that cannot be resolved.
     assert failed.value.reason in {Reason.IMAGE_NOT_FOUND, Reason.IMAGE_UNAVAILABLE}
     assert "no-such-image:7" in str(failed.value)
-    assert Phase.PULLING in phases
+    assert heard.reached == [Phase.SCHEDULED]
+    assert heard.words[-1][0] is Phase.PULLING
     status = place.record(S)["status"]
     assert (status["phase"], status["reason"]) == ("Failed", failed.value.reason)
     assert place.remains() == []

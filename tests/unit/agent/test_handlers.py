@@ -25,7 +25,12 @@ from streamspace_common.contracts.commands import (
     StopSession,
     WakeSession,
 )
-from streamspace_common.contracts.events import AgentEvent, SessionFailed, SessionStarted
+from streamspace_common.contracts.events import (
+    AgentEvent,
+    PhaseReached,
+    SessionFailed,
+    SessionStarted,
+)
 from streamspace_common.contracts.ids import ClusterId, SessionId
 from streamspace_common.contracts.sessions import Phase, Reason, SessionSpec
 from streamspace_common.relay.pump import Leg
@@ -63,6 +68,7 @@ class ScriptedRuntime:
         self.failure: Exception | None = None
         self.waits = False
         self.calls: list[str] = []
+        self.pulls: tuple[str, ...] = ()
         self.undone = 0
 
     async def open(self) -> None: ...
@@ -76,6 +82,10 @@ class ScriptedRuntime:
         self, spec: SessionSpec, generation: int, report_phase: ReportPhase
     ) -> None:
         await self._act(f"start {generation}")
+        for words in self.pulls:
+            report_phase(Phase.PULLING, words, ongoing=True)
+        if self.pulls:
+            report_phase(Phase.PULLING, "1.2 GB in 9 s.")
         report_phase(Phase.READY)
 
     async def ensure_hibernated(self, spec: SessionSpec, generation: int) -> None:
@@ -148,6 +158,27 @@ async def test_a_start_is_received_carried_out_and_told_with_ids_made_of_what_ha
     started = bench.events.events[-1]
     assert isinstance(started, SessionStarted)
     assert [timing.phase for timing in started.phases] == [Phase.READY]
+
+
+async def test_what_is_said_of_a_phase_that_goes_on_is_told_each_time_and_kept_out_of_the_result(
+    bench: Bench,
+) -> None:
+    bench.runtime.pulls = ("10 %", "60 %")
+    assert await bench.handle(StartSession) == Done()
+    told = [event for event in bench.events.events if isinstance(event, PhaseReached)]
+    assert [event.id.partition("phase_reached.")[2] for event in told] == [
+        "pulling.1",
+        "pulling.2",
+        "pulling",
+        "ready",
+    ]
+    assert [event.timing.ongoing for event in told] == [True, True, False, False]
+    started = bench.events.events[-1]
+    assert isinstance(started, SessionStarted)
+    assert [(t.phase, t.message) for t in started.phases] == [
+        (Phase.PULLING, "1.2 GB in 9 s."),
+        (Phase.READY, None),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -130,17 +130,21 @@ def _tell_phases(
     seen: set[tuple[object, object]],
     tell: Callable[[str], None],
 ) -> None:
-    """Each phase once, whether it came alone or with the session that has reached it."""
+    """Each phase once, whether it came alone or with the session that has reached it; and
+    whatever is said of one that goes on.
+    """
     if name == "phase":
         phases, generation = [data.get("timing") or {}], data.get("generation")
     else:
         phases, generation = list(session.get("phases") or ()), session.get("generation")
     for timing in phases:
-        key = generation, timing.get("phase")
+        ongoing = bool(timing.get("ongoing"))
+        key = generation, (timing.get("phase"), timing.get("message") if ongoing else None)
         if timing.get("phase") and key not in seen:
             seen.add(key)
             words = f": {plain(timing['message'])}" if timing.get("message") else ""
-            tell(f"  {timing['phase']} after {timing.get('elapsedMs', 0) / 1000:.1f} s{words}")
+            moment = "" if ongoing else f" after {timing.get('elapsedMs', 0) / 1000:.1f} s"
+            tell(f"  {timing['phase']}{moment}{words}")
 
 
 def _described(session: Json) -> str:

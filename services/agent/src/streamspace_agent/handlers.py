@@ -83,6 +83,8 @@ class _Work:
     began: float
     observed: Observed | None = None
     phases: list[PhaseTiming] = field(default_factory=list)
+    words: int = 0
+    """How often something was said of a phase that went on."""
     newer: int | None = None
     task: asyncio.Task[None] | None = None
     _telling: list[asyncio.Task[None]] = field(default_factory=list)
@@ -268,17 +270,22 @@ class CommandHandler:
 
         above = current_traceparent()
 
-        def reached(phase: Phase) -> None:
+        def heard(phase: Phase, message: str | None = None, *, ongoing: bool = False) -> None:
             elapsed = self._clock.monotonic() - work.began
-            since = work.phases[-1].elapsed_ms / 1000 if work.phases else 0.0
-            past_span(f"phase {phase}", max(elapsed - since, 0), parent=above)
-            timing = PhaseTiming(phase=phase, elapsed_ms=round(elapsed * 1000, 1))
-            work.phases.append(timing)
-            metrics.PHASES.labels(phase=phase).observe(elapsed)
-            work.tell(self._reporter.phase(command, self._now(), timing))
+            timing = PhaseTiming(
+                phase=phase, elapsed_ms=round(elapsed * 1000, 1), message=message, ongoing=ongoing
+            )
+            if ongoing:
+                work.words += 1
+            else:
+                since = work.phases[-1].elapsed_ms / 1000 if work.phases else 0.0
+                past_span(f"phase {phase}", max(elapsed - since, 0), parent=above)
+                work.phases.append(timing)
+                metrics.PHASES.labels(phase=phase).observe(elapsed)
+            work.tell(self._reporter.phase(command, self._now(), timing, work.words))
 
         await self._in_time(
-            command, self._runtime.ensure_running(command.spec, command.generation, reached)
+            command, self._runtime.ensure_running(command.spec, command.generation, heard)
         )
 
     async def _hibernate(self, work: _Work) -> None:

@@ -1,7 +1,7 @@
 """The events of an agent, made from what happened: pure but for the time that is passed in.
 
 An event's id is derived from what it tells, so telling it again after a crash stores it
-once: `<command>.<attempt>.<kind>[.<phase>]` for what a command caused, and
+once: `<command>.<attempt>.<kind>[.<phase>[.<number>]]` for what a command caused, and
 `<session>.<generation>.died.<incarnation>` for a desktop that ended by itself.
 """
 
@@ -45,8 +45,11 @@ class Reporter:
     def received(self, command: AnyCommand, at: datetime) -> AgentEvent:
         return CommandReceived(**self._of(command, at, CommandReceived.KIND))
 
-    def phase(self, command: AnyCommand, at: datetime, timing: PhaseTiming) -> AgentEvent:
-        kind = f"{PhaseReached.KIND}.{timing.phase}"
+    def phase(
+        self, command: AnyCommand, at: datetime, timing: PhaseTiming, number: int = 0
+    ) -> AgentEvent:
+        """A phase that was reached, or the `number`th word of one that goes on."""
+        kind = f"{PhaseReached.KIND}.{timing.phase}" + (f".{number}" if timing.ongoing else "")
         return PhaseReached(**self._of(command, at, kind), timing=timing)
 
     def started(

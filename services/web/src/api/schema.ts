@@ -1334,8 +1334,17 @@ export interface components {
         PhaseTiming: {
             /** Elapsedms */
             elapsedMs: number;
-            /** Message */
+            /**
+             * Message
+             * @description How it went, or how far it is.
+             */
             message?: string | null;
+            /**
+             * Ongoing
+             * @description It takes its time and is told again as it goes on; not reached yet.
+             * @default false
+             */
+            ongoing: boolean;
             phase: components["schemas"]["Phase"];
         };
         /**

@@ -24,7 +24,7 @@ test("a start's phases appear as they happen, then the viewer opens by itself", 
   const { router } = renderApp(fake, { pathname: `/sessions/${id}`, state: { launchedAt: Date.now() } });
   await screen.findByTestId("launch-progress");
   await waitFor(() => expect(fake.followers(EVENTS)).toBe(1));
-  act(() => fake.tell(EVENTS, 1, "phase", { sessionId: id, generation: 1, timing: { phase: "created", elapsedMs: 420 } }));
+  act(() => fake.tell(EVENTS, 1, "phase", { sessionId: id, generation: 1, timing: { phase: "created", elapsedMs: 420, ongoing: false } }));
   await waitFor(() => expect(screen.getByTestId("phase-created").dataset.state).toBe("done"));
   expect(screen.getByTestId("phase-created").textContent).toContain("420 ms");
   expect(screen.getByTestId("phase-started").dataset.state).toBe("active");

@@ -106,7 +106,7 @@ function Steps({ session }: { session: Session }) {
             </Text>
           </div>
           <Text size="sm" c="dimmed" className="mono" lh="28px">
-            {step.timing ? elapsed(step.timing.elapsedMs) : ""}
+            {step.timing && step.status === "done" ? elapsed(step.timing.elapsedMs) : ""}
           </Text>
         </li>
       ))}

@@ -3,7 +3,8 @@ import type { PhaseTiming, SessionState } from "../api/types";
 import { aSession } from "../test/fake-api";
 import { actionsFor, isFinal, newer, nextStep, reasonText, shortReason, startSteps, STATE_LOOKS, withPhase } from "./state";
 
-const timing = (phase: PhaseTiming["phase"], elapsedMs = 10): PhaseTiming => ({ phase, elapsedMs });
+const timing = (phase: PhaseTiming["phase"], elapsedMs = 10): PhaseTiming => ({ phase, elapsedMs, ongoing: false });
+const going = (phase: PhaseTiming["phase"], message: string, elapsedMs = 10): PhaseTiming => ({ phase, elapsedMs, message, ongoing: true });
 const ALL = Object.keys(STATE_LOOKS) as SessionState[];
 
 test("every state has a label, a colour and an explanation", () => {
@@ -31,6 +32,14 @@ describe("the steps of a start", () => {
 
   test("begin with the first one under way", () => {
     expect(statuses({ state: "pending", phases: [] })).toEqual(["active", "pending", "pending", "pending", "pending"]);
+  });
+
+  test("show a phase that goes on as the one that is worked on, with what is said of it", () => {
+    const phases = [timing("scheduled"), going("pulling", "31 % of 1.2 GB")];
+    expect(statuses({ state: "starting", phases })).toEqual(["done", "active", "pending", "pending", "pending"]);
+    expect(startSteps({ state: "starting", phases })[1]?.timing?.message).toBe("31 % of 1.2 GB");
+    expect(statuses({ state: "failed", phases })).toEqual(["done", "failed", "pending", "pending", "pending"]);
+    expect(statuses({ state: "running", phases: [...phases, timing("ready")] })).toEqual(["done", "done", "skipped", "skipped", "done"]);
   });
 
   test("show a phase the runtime has not got as skipped", () => {
@@ -62,6 +71,16 @@ describe("what is told twice or late", () => {
   test("forgets the phases of an earlier start", () => {
     const known = aSession({ version: 2, generation: 1, phases: [timing("ready")] });
     expect(newer(known, aSession({ version: 3, generation: 2 })).phases).toEqual([]);
+  });
+
+  test("takes the later word of a phase that goes on, until it is reached", () => {
+    const session = aSession({ phases: [going("pulling", "10 %", 1_000)] });
+    const later = withPhase(session, going("pulling", "20 %", 2_000), 1);
+    expect(later.phases.map(({ message }) => message)).toEqual(["20 %"]);
+    expect(withPhase(later, going("pulling", "10 %", 1_000), 1)).toBe(later);
+    const done = withPhase(later, timing("pulling", 3_000), 1);
+    expect(done.phases).toEqual([timing("pulling", 3_000)]);
+    expect(withPhase(done, going("pulling", "20 %", 2_000), 1)).toBe(done);
   });
 
   test("counts a phase once, and only for its own start", () => {

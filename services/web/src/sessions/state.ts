@@ -143,13 +143,14 @@ export interface Step {
 /** The steps of a start, as far as it has come; a phase that was passed over is `skipped`. */
 export function startSteps(session: Pick<Session, "phases" | "state">): Step[] {
   const reached = new Map(session.phases.map((timing) => [timing.phase, timing]));
-  const last = PHASES.reduce((found, phase, index) => (reached.has(phase) ? index : found), -1);
+  const isReached = (timing: PhaseTiming | undefined) => timing !== undefined && !timing.ongoing;
+  const last = PHASES.reduce((found, phase, index) => (isReached(reached.get(phase)) ? index : found), -1);
   const over = session.state === "running" || session.state === "hibernated";
   let next: "active" | "failed" | "pending" = session.state === "failed" ? "failed" : "active";
   if (isFinal(session.state) && session.state !== "failed") next = "pending";
   return PHASES.map((phase, index): Step => {
     const timing = reached.get(phase) ?? null;
-    if (timing) return { phase, status: "done", timing };
+    if (timing && (!timing.ongoing || over || index < last)) return { phase, status: "done", timing };
     if (over || index < last) return { phase, status: over && phase === "ready" ? "done" : "skipped", timing };
     const status = next;
     next = "pending";
@@ -167,10 +168,11 @@ export function newer(known: Session | undefined, told: Session): Session {
   return other.phases.reduce((session, timing) => withPhase(session, timing, other.generation), newest);
 }
 
-/** A session with one more phase reached. A phase told twice changes nothing. */
+/** A session with one more phase reached. Of a phase told twice, as one that goes on is, the later word counts. */
 export function withPhase(session: Session, timing: PhaseTiming, generation: number): Session {
   if (generation !== session.generation) return session;
-  if (session.phases.some(({ phase }) => phase === timing.phase)) return session;
-  const phases = [...session.phases, timing].sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
+  const known = session.phases.find(({ phase }) => phase === timing.phase);
+  if (known && (!known.ongoing || known.elapsedMs >= timing.elapsedMs)) return session;
+  const phases = [...session.phases.filter((each) => each !== known), timing].sort((a, b) => PHASES.indexOf(a.phase) - PHASES.indexOf(b.phase));
   return { ...session, phases };
 }

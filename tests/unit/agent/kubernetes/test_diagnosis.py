@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from streamspace_agent.runtimes.kubernetes import diagnosis, views
+from streamspace_agent.runtimes.kubernetes.diagnosis import Step
 from streamspace_agent.runtimes.kubernetes.views import Snapshot
 from streamspace_common.contracts.ids import SessionId
 from streamspace_common.contracts.sessions import Phase, Reason
@@ -227,29 +228,70 @@ def test_a_start_that_goes_well_has_no_trouble() -> None:
     assert diagnosis.trouble(Snapshot(S, pods=(pod({"running": {}}),))) is None
 
 
+CREATING = {"waiting": {"reason": "ContainerCreating"}}
+PULLED = (
+    'Successfully pulled image "example.org/a:1" in 12.345s (12.4s including waiting). '
+    "Image size: 1240000000 bytes."
+)
+
+
 @pytest.mark.parametrize(
     ("snapshot", "reached"),
     [
         (Snapshot(S), []),
         (Snapshot(S, pods=(pod(conditions=[]),)), []),
-        (waiting("ContainerCreating"), [Phase.SCHEDULED]),
-        (waiting("ErrImagePull", NOT_FOUND), [Phase.SCHEDULED, Phase.PULLING]),
+        (waiting("ContainerCreating"), [Step(Phase.SCHEDULED)]),
         (
-            Snapshot(
-                S,
-                pods=(pod({"waiting": {"reason": "ContainerCreating"}}),),
-                events=(event("Pulling"), event("Created")),
-            ),
-            [Phase.SCHEDULED, Phase.PULLING, Phase.CREATED],
+            Snapshot(S, pods=(pod(CREATING),), events=(event("Pulling"), event("Created"))),
+            [Step(Phase.SCHEDULED), Step(Phase.PULLING), Step(Phase.CREATED)],
+        ),
+        (
+            Snapshot(S, pods=(pod(CREATING),), events=(event("Pulling"), event("Pulled", PULLED))),
+            [Step(Phase.SCHEDULED), Step(Phase.PULLING, "1.2 GB in 12.345s.")],
         ),
         (
             Snapshot(S, pods=(pod({"running": {}}),)),
-            [Phase.SCHEDULED, Phase.CREATED, Phase.STARTED],
+            [Step(Phase.SCHEDULED), Step(Phase.CREATED), Step(Phase.STARTED)],
         ),
     ],
 )
-def test_phases_are_read_from_pod_and_events(snapshot: Snapshot, reached: list[Phase]) -> None:
-    assert list(diagnosis.phases(snapshot)) == reached
+def test_steps_are_read_from_pod_and_events(snapshot: Snapshot, reached: list[Step]) -> None:
+    assert list(diagnosis.steps(snapshot)) == reached
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "phase", "words"),
+    [
+        (unscheduled(NO_CPU), Phase.SCHEDULED, "not enough free CPU"),
+        (
+            Snapshot(S, pods=(pod(CREATING),), events=(event("Pulling"),)),
+            Phase.PULLING,
+            "fetches the image",
+        ),
+        (waiting("ImagePullBackOff", AWAY), Phase.PULLING, "no such host. It is tried again."),
+        (waiting("ErrImagePull", NOT_FOUND), Phase.PULLING, "Check the template's image and tag."),
+        (
+            Snapshot(
+                S,
+                pods=(pod(CREATING),),
+                events=(event("FailedMount", "timed out waiting", "Warning"),),
+            ),
+            Phase.CREATED,
+            "cannot be mounted yet: timed out waiting.",
+        ),
+    ],
+)
+def test_what_a_start_waits_for_is_said_while_it_waits(
+    snapshot: Snapshot, phase: Phase, words: str
+) -> None:
+    step = list(diagnosis.steps(snapshot))[-1]
+    assert (step.phase, step.ongoing) == (phase, True)
+    assert words in (step.message or "")
+
+
+def test_what_cannot_be_waited_for_is_no_step() -> None:
+    """It fails the start, which tells it."""
+    assert list(diagnosis.steps(refused(QUOTA))) == []
 
 
 def test_the_last_words_are_the_end_of_the_log() -> None:

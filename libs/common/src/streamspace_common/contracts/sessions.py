@@ -57,7 +57,11 @@ class PhaseTiming(Contract):
 
     phase: Phase
     elapsed_ms: float = Field(ge=0)
-    message: str | None = None
+    message: str | None = Field(default=None, description="How it went, or how far it is.")
+    ongoing: bool = Field(
+        default=False,
+        description="It takes its time and is told again as it goes on; not reached yet.",
+    )
 
 
 class Reason(StrEnum):

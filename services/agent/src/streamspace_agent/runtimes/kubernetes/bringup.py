@@ -19,7 +19,7 @@ from streamspace_agent.ports import (
 )
 from streamspace_agent.runtimes.kubernetes import diagnosis, kinds, manifests
 from streamspace_agent.runtimes.kubernetes.api import ClusterApi
-from streamspace_agent.runtimes.kubernetes.diagnosis import Trouble
+from streamspace_agent.runtimes.kubernetes.diagnosis import Step, Trouble
 from streamspace_agent.runtimes.kubernetes.errors import AlreadyExistsError, NotFoundError
 from streamspace_agent.runtimes.kubernetes.kinds import Manifest
 from streamspace_agent.runtimes.kubernetes.options import KubernetesOptions
@@ -169,11 +169,11 @@ class BringUp:
                 snapshot = self._picture.snapshot(record.session)
                 self._check_current(record, snapshot, applied)
                 if self._is_current(snapshot, applied):
-                    started.reach(diagnosis.phases(snapshot))
+                    started.take(diagnosis.steps(snapshot))
                     await self._check_trouble(snapshot, pulling)
                 up = self._may_answer(snapshot, applied, spec)
                 if up is not None and await self._answers(up.pod, spec):
-                    started.reach((Phase.SCHEDULED, Phase.CREATED, Phase.STARTED))
+                    started.take(map(Step, (Phase.SCHEDULED, Phase.CREATED, Phase.STARTED)))
                     return up
                 if up is None:
                     with contextlib.suppress(TimeoutError):
@@ -285,7 +285,10 @@ class _Patience:
 
 
 class _Reported:
-    """Reports each phase once, in order, with the ones between that nobody saw."""
+    """Reports each phase once, in order, with the ones between that nobody saw.
+
+    What is said of a phase that goes on is passed on whenever it changes.
+    """
 
     _ORDER = tuple(Phase)
     _PASSED_BY = frozenset({Phase.PULLING})
@@ -294,13 +297,19 @@ class _Reported:
         self._report = report
         self._on_progress = on_progress
         self._next = 0
+        self._said: Step | None = None
 
-    def reach(self, phases: Iterable[Phase]) -> None:
-        for phase in phases:
-            at = self._ORDER.index(phase)
+    def take(self, steps: Iterable[Step]) -> None:
+        for step in steps:
+            at = self._ORDER.index(step.phase)
+            if step.ongoing:
+                if at >= self._next and step != self._said:
+                    self._said = step
+                    self._report(step.phase, step.message, ongoing=True)
+                continue
             while self._next <= at:
-                step = self._ORDER[self._next]
+                phase = self._ORDER[self._next]
                 self._next += 1
-                if step is phase or step not in self._PASSED_BY:
-                    self._report(step)
+                if phase is step.phase or phase not in self._PASSED_BY:
+                    self._report(phase, step.message if phase is step.phase else None)
                     self._on_progress()

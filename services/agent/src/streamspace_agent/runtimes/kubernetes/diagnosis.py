@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from streamspace_agent.runtimes.containers import quantities
 from streamspace_agent.runtimes.kubernetes.views import (
     DeploymentView,
     Ended,
@@ -41,6 +42,8 @@ _NODES = re.compile(r"^0/(\d+) nodes are available: (.*)$", re.DOTALL)
 _INSUFFICIENT = re.compile(r"Insufficient ([a-z0-9./-]*[a-z0-9])")
 _NEVER_HERE = re.compile(r"(\d+) node\(s\) didn't match Pod's node affinity/selector")
 _IMAGE = re.compile(r'image "([^"]+)"')
+_PULLED = re.compile(r" in (\d[\w.]*[a-z])")
+_WEIGHT = re.compile(r"Image size: (\d+) bytes")
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,58 @@ class Trouble:
     """The last lines of its log would tell more."""
 
 
-def phases(snapshot: Snapshot) -> Iterator[Phase]:
-    """The phases that a start has reached, in order, all but `ready`."""
+@dataclass(frozen=True)
+class Step:
+    """A phase that a start has reached, or with `ongoing` one that it is in; and a word on it."""
+
+    phase: Phase
+    message: str | None = None
+    ongoing: bool = False
+
+
+def steps(snapshot: Snapshot) -> Iterator[Step]:
+    """How far a start is, in order, all but `ready`."""
     pod = snapshot.pod
     if pod is None or not pod.scheduled:
+        held_up = trouble(snapshot)
+        if held_up is not None and not held_up.permanent:
+            yield Step(Phase.SCHEDULED, held_up.message, ongoing=True)
         return
-    yield Phase.SCHEDULED
+    yield Step(Phase.SCHEDULED)
     begun = pod.running or pod.ended is not None
-    if pod.waiting_reason in _PULL_FAILED or _events(snapshot, pod, "Pulling"):
-        yield Phase.PULLING
-    if begun or _events(snapshot, pod, "Created"):
-        yield Phase.CREATED
+    created = begun or bool(_event(snapshot, pod, "Created"))
+    if pod.waiting_reason in _PULL_FAILED or _event(snapshot, pod, "Pulling"):
+        fetched = _event(snapshot, pod, "Pulled")
+        if not created and fetched is None:
+            yield Step(Phase.PULLING, _fetching(pod), ongoing=True)
+            return
+        yield Step(Phase.PULLING, _fetched(fetched.message) if fetched else None)
+    if created:
+        yield Step(Phase.CREATED)
+    elif (held_up := _mounting(snapshot, pod)) is not None:
+        yield Step(Phase.CREATED, held_up.message, ongoing=True)
     if begun:
-        yield Phase.STARTED
+        yield Step(Phase.STARTED)
+
+
+def _fetching(pod: PodView) -> str:
+    if pod.waiting_reason not in _PULL_FAILED:
+        # The kubelet says when it begins and when it is done, and nothing of how far it is.
+        return "The node fetches the image."
+    failed = _pull(pod.waiting_message)
+    return failed.message if failed.permanent else f"{failed.message} It is tried again."
+
+
+def _fetched(message: str) -> str | None:
+    """Of what the kubelet says: `Successfully pulled image "x" in 12.345s (12.4s including
+    waiting). Image size: 1240000000 bytes.` (the size since Kubernetes 1.30).
+    """
+    matched = _PULLED.search(message)
+    if matched is None:
+        return None
+    weight = _WEIGHT.search(message)
+    what = quantities.size(int(weight.group(1))) if weight else "The image"
+    return f"{what} in {matched.group(1)}."
 
 
 def trouble(snapshot: Snapshot) -> Trouble | None:
@@ -272,8 +314,9 @@ def _mounting(snapshot: Snapshot, pod: PodView) -> Trouble | None:
     )
 
 
-def _events(snapshot: Snapshot, pod: PodView, reason: str) -> bool:
-    return any(each.about == pod.name and each.reason == reason for each in snapshot.events)
+def _event(snapshot: Snapshot, pod: PodView, reason: str) -> EventView | None:
+    found = (each for each in snapshot.events if each.about == pod.name and each.reason == reason)
+    return max(found, key=lambda event: event.at, default=None)
 
 
 def _how(ended: Ended) -> str:

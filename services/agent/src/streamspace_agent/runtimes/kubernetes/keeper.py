@@ -271,5 +271,5 @@ class Keeper:
 _ANY_GENERATION: Final = 2**62
 
 
-def _tell_nobody(_phase: Phase) -> None:
+def _tell_nobody(_phase: Phase, _message: str | None = None, *, ongoing: bool = False) -> None:
     """Who is brought back tells nobody of its phases."""
