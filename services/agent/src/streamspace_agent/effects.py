@@ -154,10 +154,12 @@ class Recorded:
         with self._telling(spec.session_id, generation, Effect.RUNNING) as ending:
             ending.step = Step.FOUND
 
-            def reached(phase: Phase) -> None:
-                if phase is Phase.READY:
+            def reached(
+                phase: Phase, message: str | None = None, /, *, ongoing: bool = False
+            ) -> None:
+                if phase is Phase.READY and not ongoing:
                     ending.step = Step.DONE
-                report_phase(phase)
+                report_phase(phase, message, ongoing=ongoing)
 
             await self._runtime.ensure_running(spec, generation, reached)
 
