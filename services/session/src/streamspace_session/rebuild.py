@@ -10,21 +10,23 @@ difference when they are not, with 2 when it could not tell.
 import argparse
 import asyncio
 import gc
+import json
 import sys
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 import uvloop
 
-from streamspace_common.bus import Bus, BusError, StartAt, StreamMessage
-from streamspace_common.contracts.headers import ID, SUBJECT, TIME, TRACE_PARENT
+from streamspace_common.bus import Bus, BusError, RawMessage, StartAt
+from streamspace_common.contracts.events import SESSION_HISTORY
+from streamspace_common.contracts.headers import ID, SUBJECT, TIME, TRACE_PARENT, TYPE
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.contracts.problems import ProblemError
 from streamspace_common.contracts.streams import EVENTS
-from streamspace_common.contracts.subjects import Aggregate, core_events
+from streamspace_common.contracts.subjects import Aggregate, core_events_of
 from streamspace_common.runtime import logging
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.tracing import trace_id_of
@@ -34,7 +36,10 @@ from streamspace_session.settings import SessionSettings
 from streamspace_session.store.rebuilding import CannotRebuildError, Difference, Rebuilding
 
 BATCH = 5000
+_FILTERS = [core_events_of(Aggregate.SESSION, event.KIND) for event in SESSION_HISTORY]
+"""Not all that is told of sessions: who watches them is told every few seconds."""
 _SHOWN = 100
+_TELL_EVERY = 5.0
 _CONNECT_PATIENCE = 15.0
 
 
@@ -50,6 +55,19 @@ class Report:
     rebuilt_in: float
     compared_in: float
 
+    def as_data(self) -> dict[str, object]:
+        """For programs, in the spelling of the API."""
+        return {
+            "same": not self.rows_that_differ,
+            "events": self.events,
+            "sessions": self.sessions,
+            "commands": self.commands,
+            "rowsThatDiffer": self.rows_that_differ,
+            "differences": [asdict(one) for one in self.differences],
+            "rebuiltInSeconds": round(self.rebuilt_in, 3),
+            "comparedInSeconds": round(self.compared_in, 3),
+        }
+
     def __str__(self) -> str:
         rate = self.events / self.rebuilt_in if self.rebuilt_in else 0
         return (
@@ -64,9 +82,15 @@ class Report:
 
 
 async def rebuild(
-    bus: Bus, database: Database, schema: str, *, replace: bool = False, keep: bool = True
+    bus: Bus,
+    database: Database,
+    schema: str,
+    *,
+    replace: bool = False,
+    keep: bool = True,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> Report:
-    """Read the stream into `schema` and compare.
+    """Read the stream into `schema` and compare; `tell` is given a line now and then.
 
     Raises:
         CannotRebuildError: the schema cannot be made, or events are not published.
@@ -74,7 +98,8 @@ async def rebuild(
     """
     began = time.monotonic()
     with _no_collections():
-        return await _rebuild(bus, database, schema, began, replace=replace, keep=keep)
+        progress = _Progress(tell, began)
+        return await _rebuild(bus, database, schema, progress, replace=replace, keep=keep)
 
 
 @contextmanager
@@ -89,8 +114,31 @@ def _no_collections() -> Iterator[None]:
             gc.enable()
 
 
+class _Progress:
+    """Tells how far it is, every few seconds: a million events take a while."""
+
+    def __init__(self, tell: Callable[[str], None], began: float) -> None:
+        self._tell = tell
+        self.began = began
+        self._next = began + _TELL_EVERY
+
+    def events(self, count: int, sequence: int, last: int) -> None:
+        """So many of them were read, up to this sequence of the stream's `last`."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _TELL_EVERY
+            share = 100 * sequence // max(last, 1)
+            self._tell(f"{count:,} events read ({share} % of the stream), {self._seconds(now)}")
+
+    def step(self, what: str) -> None:
+        self._tell(f"{what}, {self._seconds(time.monotonic())}")
+
+    def _seconds(self, now: float) -> str:
+        return f"{now - self.began:.0f} s"
+
+
 async def _rebuild(
-    bus: Bus, database: Database, schema: str, began: float, *, replace: bool, keep: bool
+    bus: Bus, database: Database, schema: str, progress: _Progress, *, replace: bool, keep: bool
 ) -> Report:
     work = await Rebuilding.begin(database, schema, replace=replace)
     kept = False
@@ -100,15 +148,18 @@ async def _rebuild(
         projection = Projection()
         writing: asyncio.Task[None] | None = None
         async with aclosing(_batches(bus, work, last)) as batches:
-            async for batch in batches:
+            async for sequence, batch in batches:
                 lines = projection.fold(batch)
                 # The database writes one batch while the next one comes in.
                 if writing is not None:
                     await writing
                 writing = asyncio.create_task(work.keep(lines), name="copy")
+                progress.events(projection.events, sequence, last)
         if writing is not None:
             await writing
+        progress.step(f"{projection.events:,} events are read and kept, sessions come next")
         await work.finish(projection)
+        progress.step("all is rebuilt, the comparison comes next")
         rebuilt = time.monotonic()
         differences, total = await work.compare(trimmed=first > 1, most=_SHOWN)
         lost = await work.never_kept(database)
@@ -122,38 +173,43 @@ async def _rebuild(
         commands=len(projection.commands),
         rows_that_differ=total,
         differences=differences,
-        rebuilt_in=rebuilt - began,
+        rebuilt_in=rebuilt - progress.began,
         compared_in=time.monotonic() - rebuilt,
     )
 
 
-async def _batches(bus: Bus, work: Rebuilding, last: int) -> AsyncGenerator[list[StoredEvent]]:
-    """All events of sessions up to the stream's sequence `last`, many at a time."""
-    batch: list[StoredEvent] = []
-    filter_ = core_events(Aggregate.SESSION)
-    if await bus.next_message(EVENTS.name, filter_, 1) is None:
+async def _batches(
+    bus: Bus, work: Rebuilding, last: int
+) -> AsyncGenerator[tuple[int, list[StoredEvent]]]:
+    """All events of sessions up to the stream's sequence `last`, many at a time.
+
+    Each time with the place in the stream that they reach to.
+    """
+    if not [one for one in _FILTERS if await bus.next_message(EVENTS.name, one, 1) is not None]:
         return
-    async with aclosing(bus.tail(EVENTS.name, [filter_], start=StartAt.all())) as messages:
-        async for message in messages:
-            if message.sequence > last:
+    batch: list[StoredEvent] = []
+    async with aclosing(bus.tail_raw(EVENTS.name, _FILTERS, start=StartAt.all())) as runs:
+        async for run in runs:
+            events = map(_stored, run if run[-1].sequence <= last else _until(run, last))
+            batch.extend(event for event in events if work.knows(event.id, event.at))
+            if run[-1].pending == 0 or run[-1].sequence >= last:
                 break
-            event = _stored(message)
-            if work.knows(event.id, event.at):
-                batch.append(event)
             if len(batch) >= BATCH:
-                yield batch
+                yield run[-1].sequence, batch
                 batch = []
-            if message.pending == 0:
-                break
     if batch:
-        yield batch
+        yield last, batch
 
 
-def _stored(message: StreamMessage) -> StoredEvent:
-    headers = message.headers
+def _until(run: list[RawMessage], last: int) -> list[RawMessage]:
+    return [message for message in run if message.sequence <= last]
+
+
+def _stored(message: RawMessage) -> StoredEvent:
+    headers = message.plain_headers()
     return StoredEvent(
         headers[ID],
-        message.type,
+        headers[TYPE],
         headers[SUBJECT],
         datetime.fromisoformat(headers[TIME]),
         trace_id_of(headers.get(TRACE_PARENT)),
@@ -161,7 +217,9 @@ def _stored(message: StreamMessage) -> StoredEvent:
     )
 
 
-async def run(settings: SessionSettings, schema: str, *, replace: bool, keep: bool) -> int:
+async def run(
+    settings: SessionSettings, schema: str, *, replace: bool, keep: bool, as_json: bool = False
+) -> int:
     """Rebuild, tell, and return the exit code."""
     try:
         bus = await asyncio.wait_for(
@@ -178,15 +236,22 @@ async def run(settings: SessionSettings, schema: str, *, replace: bool, keep: bo
         return _cannot(f"NATS does not answer at {settings.nats_url}.")
     database = Database.connect(settings.database_url.get_secret_value(), application="rebuild")
     try:
-        report = await rebuild(bus, database, schema, replace=replace, keep=keep)
+        report = await rebuild(bus, database, schema, replace=replace, keep=keep, tell=_note)
     except (CannotRebuildError, BusError, ProblemError, OSError) as error:
         return _cannot(str(error))
     finally:
         await bus.close()
         await database.dispose()
-    told = [*report.differences, report]
-    sys.stdout.write("".join(f"{line}\n" for line in told))
+    if as_json:
+        sys.stdout.write(json.dumps(report.as_data(), indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in (*report.differences, report)))
     return 1 if report.rows_that_differ else 0
+
+
+def _note(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
 
 
 def _cannot(why: str) -> int:
@@ -204,10 +269,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--discard", action="store_true", help="compare only; leave no schema behind"
     )
+    parser.add_argument("--json", action="store_true", help="tell the result in JSON")
     given = parser.parse_args(arguments)
     settings = load(SessionSettings)
     logging.configure("rebuild", "WARNING", settings.log_format)
-    return uvloop.run(run(settings, given.into, replace=given.replace, keep=not given.discard))
+    return uvloop.run(
+        run(
+            settings,
+            given.into,
+            replace=given.replace,
+            keep=not given.discard,
+            as_json=given.json,
+        )
+    )
 
 
 if __name__ == "__main__":

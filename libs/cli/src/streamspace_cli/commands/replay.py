@@ -11,15 +11,27 @@ from streamspace_cli import complete, moments
 from streamspace_cli.commands.bus_options import DATA, Data, NatsCa, NatsCreds, NatsUrl
 from streamspace_cli.commands.streams import Subject
 from streamspace_cli.exits import CliError, ExitCode
+from streamspace_cli.output import Column
 from streamspace_cli.run import Run, command, group
 
 if TYPE_CHECKING:
     from streamspace_cli.ops.feed import Sink
     from streamspace_common.bus import Streams
 
-app = group("Replay: past events to whoever missed them, desired states to a cluster.")
+app = group(
+    "Replay: past events to whoever missed them, desired states to a cluster, a projection anew."
+)
 
 _TELL_EVERY = 1000
+_REBUILT = (
+    Column("The same as live", "same"),
+    Column("Events", "events"),
+    Column("Sessions", "sessions"),
+    Column("Commands", "commands"),
+    Column("Rows that differ", "rowsThatDiffer"),
+    Column("Rebuilt in (s)", "rebuiltInSeconds"),
+    Column("Compared in (s)", "comparedInSeconds"),
+)
 
 
 @command(app)
@@ -75,6 +87,35 @@ def cluster(
     with run.api() as api:
         answer = api.post(f"/clusters/{cluster}/redrive")
     run.printer.record(answer, f"{answer['commands']} commands are sent again.")
+
+
+@command(app)
+def rebuild(
+    run: Run,
+    into: Annotated[str, typer.Option(help="A schema of the session database, to be made.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Drop the schema if it exists.")
+    ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Compare only; leave no schema behind.")
+    ] = False,
+    data: Data = DATA,
+) -> None:
+    """Rebuild sessions, commands and history from EVENTS, and compare them with the live ones.
+
+    Where the session service is installed, with its settings. Ends with 1 when they differ.
+    """
+    from streamspace_cli.ops import rebuilding
+
+    options = ["--into", into]
+    options += ["--replace"] if replace else []
+    options += ["--discard"] if discard else []
+    found = rebuilding.rebuild(options, rebuilding.settings_of_service(data))
+    run.printer.one(found, _REBUILT)
+    if not found["same"]:
+        for one in found["differences"]:
+            run.note("{table} {key} {column}: live {live}, rebuilt {rebuilt}".format_map(one))
+        raise CliError(f"{found['rowsThatDiffer']} rows are not what the events tell.")
 
 
 def _sink(

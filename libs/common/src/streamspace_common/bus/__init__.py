@@ -25,7 +25,7 @@ from streamspace_common.bus.requests import Served
 from streamspace_common.bus.snapshots import StreamCopy
 from streamspace_common.bus.streams import Streams
 from streamspace_common.bus.subscriptions import CoreMessage, Subscription
-from streamspace_common.bus.tail import StartAt, StreamMessage
+from streamspace_common.bus.tail import RawMessage, StartAt, StreamMessage
 
 __all__ = [
     "Advisory",
@@ -41,6 +41,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProvisioningError",
     "PullLoop",
+    "RawMessage",
     "Reject",
     "Retry",
     "RetryPolicy",
