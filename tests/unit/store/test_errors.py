@@ -19,6 +19,7 @@ from streamspace_common.store.errors import translate
             "cannot switch to state 11; another operation (2) is in progress"
         ),
         PoolTimeoutError(),
+        asyncpg.PostgresError.new({"C": "53100", "M": "could not extend file", "S": "ERROR"}),
     ],
     ids=repr,
 )

@@ -14,6 +14,8 @@ from streamspace_common.contracts.problems import Code, Problem, ProblemError
 
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "53300"})
 """Shutting down, crashed, starting up, too many connections. All of class 08 besides."""
+_FULL: Final = frozenset({"53000", "53100", "53200"})
+"""Out of something: of room on the disk, of memory."""
 _BUSY: Final = frozenset({"40001", "40P01", "55P03", "57014"})
 """Serialization failure, deadlock, lock not available, statement timeout."""
 
@@ -46,6 +48,10 @@ def _by_state(state: str | None) -> StoreUnavailableError | None:
         return None
     if state in _GONE or state.startswith("08"):
         return unreachable()
+    if state in _FULL:
+        return StoreUnavailableError(
+            "The database has no room left and stores nothing. An administrator has to make some."
+        )
     if state in _BUSY:
         return StoreUnavailableError("The database is too busy. Try again in a moment.", 1)
     return None

@@ -78,6 +78,8 @@ _CONNECTION_ERRORS: Final = (
     TimeoutError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    # What the driver says when the server's goodbye is read just before a statement is sent.
+    asyncpg.InternalClientError,
 )
 
 
