@@ -89,7 +89,7 @@ LONG = Shape(
         Cluster("null-b", "null", 2),
         Cluster("desk", "process", 2),
     ),
-    replicas={"session": 2, "gateway": 2},
+    replicas={"session": 2, "gateway": 2, "auth": 2},
     nats_megabytes=768,
     postgres_megabytes=768,
 )

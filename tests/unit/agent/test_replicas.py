@@ -151,6 +151,8 @@ class Replicas(RuleBasedStateMachine):
             assert self.resource.fence > generation
         if result is Action.TELL_EXPIRED:
             assert job.desired.state is not DesiredState.TERMINATED
+        if result is Action.TELL_DEATH:
+            assert job.desired.state is DesiredState.RUNNING
         if result in RESULT:
             # It was so, by this generation's own effect; a newer one may have come since.
             assert generation in self.effects
