@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--commands", type=int, default=10_000, help="%(default)s")
     parser.add_argument("--kills", type=int, default=300, help="%(default)s")
     parser.add_argument("--seconds", type=float, default=60.0, help="of fire a round: %(default)s")
-    parser.add_argument("--clients", type=int, default=24, help="%(default)s")
+    parser.add_argument("--clients", type=int, default=32, help="%(default)s")
     parser.add_argument("--keep", action="store_true", help="keep the files of a good run too")
     parser.add_argument("--record", action="store_true", help="write the figures to the page")
     return parser.parse_args(arguments)
@@ -55,8 +55,8 @@ def rounds(options: argparse.Namespace, *, disks: int) -> list[Round]:
     drawn = str(random.SystemRandom().randrange(10**6))
     if options.short:
         seeds = [options.seed] if options.seed else [*SHORT_SEEDS, drawn]
-        amounts = Amounts(kill=7, pause=2, restart=1, cut=2, hold=1, delay=1, fill=disks and 1)
-        return [Round(seed, 60, amounts, 9.0) for seed in seeds]
+        amounts = Amounts(kill=6, pause=2, restart=1, cut=2, hold=1, delay=1, fill=disks and 1)
+        return [Round(seed, 50, amounts, 7.0) for seed in seeds]
     seed = options.seed or drawn
     if "." in seed:
         count, seeds = 1, [seed]

@@ -62,6 +62,7 @@ class Trial:
         self._clients: list[Client] = []
         self._population = {place.cluster: 0 for place in places}
         self._ending = Ending()
+        self._busy: dict[str, asyncio.Lock] = {}
         self.tally = Tally()
 
     async def close(self) -> None:
@@ -90,13 +91,13 @@ class Trial:
                 Client(number, wanted.seed, self._api, self._journal, self._places)
                 for number in range(self._count)
             ]
-        # A third of the time goes into waiting for answers.
-        pace = wanted.duration * self._count / wanted.commands * 0.6
+        # Most of the time goes into waiting for answers.
+        pace = wanted.duration * self._count / wanted.commands * 0.3
         work = [
             asyncio.create_task(client.work(budget, pace, self._population))
             for client in self._clients
         ]
-        fire = asyncio.create_task(self._fire(plan))
+        fire = asyncio.create_task(self._fire(plan, wanted, budget))
         watch = asyncio.create_task(self._show_progress(wanted, budget))
         try:
             await asyncio.gather(fire, *work)
@@ -108,16 +109,31 @@ class Trial:
 
     # Faults
 
-    async def _fire(self, plan: Sequence[Fault]) -> None:
+    async def _fire(self, plan: Sequence[Fault], wanted: Round, budget: Budget) -> None:
+        """Faults at their times, but not ahead of the work: the last of both end together.
+
+        Where nothing is accepted any more, faults go on at half their speed.
+        """
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for fault in plan:
-                await asyncio.sleep(max(0.0, fault.at - (time.monotonic() - began)))
+                share = fault.at / wanted.duration * wanted.commands
+                while True:
+                    elapsed = time.monotonic() - began
+                    worked = budget.accepted >= share or elapsed >= 2 * fault.at
+                    if elapsed >= fault.at and worked:
+                        break
+                    await asyncio.sleep(0.05)
                 group.create_task(self._inflict(fault), name=str(fault))
 
     async def _inflict(self, fault: Fault) -> None:
+        # One that came late must not meet the next one of the same target.
+        async with self._busy.setdefault(fault.target, asyncio.Lock()):
+            self.tally.faults[fault.kind] += 1
+            await self._carry_out(fault)
+
+    async def _carry_out(self, fault: Fault) -> None:
         keeper = self._fleet.keeper
-        self.tally.faults[fault.kind] += 1
         match fault.kind:
             case Kind.KILL:
                 await keeper.kill(fault.target, fault.seconds)
