@@ -216,6 +216,7 @@ def _null_runtime(settings: AgentSettings) -> Runtime:
             failure_rate=settings.null_failure_rate,
             fatal_rate=settings.null_fatal_rate,
             seed=settings.null_seed,
+            stream=_host_and_port(settings.null_stream),
         ),
     )
 
@@ -224,6 +225,13 @@ def _recorded(runtime: Runtime, settings: AgentSettings, instance: str) -> Runti
     if settings.effects_file is None:
         return runtime
     return Recorded(runtime, EffectsFile(settings.effects_file, instance, SystemClock()))
+
+
+def _host_and_port(address: str | None) -> tuple[str, int] | None:
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
+    return host, int(port)
 
 
 def _membership(settings: AgentSettings) -> Membership:

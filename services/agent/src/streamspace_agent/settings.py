@@ -319,6 +319,12 @@ class AgentSettings(ServiceSettings):
         default=0.0, ge=0, le=1, description="Share of null starts that fail for good."
     )
     null_seed: int | None = Field(default=None, description="Makes the above repeatable.")
+    null_stream: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$",
+        description="host:port that null sessions' streams lead to, each with its session's id "
+        "as the first line. By default a stream sends back what it gets.",
+    )
 
 
 def offered_capacity(

@@ -7,7 +7,8 @@ a lock, so a kill at any instant leaves whole lines; nothing is forced to the di
 crash of the machine is not what is tested.
 
 Delays and failures are settings: `failure_rate` of the operations fail but may be tried
-again, `fatal_rate` of the starts fail for good.
+again, `fatal_rate` of the starts fail for good. A stream is an echo, or leads to a server
+of the test's own, which learns by a first line whose stream it is.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ from streamspace_common.contracts.clusters import Capacity, ResourceState
 from streamspace_common.contracts.ids import SessionId
 from streamspace_common.contracts.sessions import Phase, Reason, SessionSpec
 from streamspace_common.relay.pump import Leg
-from streamspace_common.relay.stream import StreamLeg
+from streamspace_common.relay.stream import StreamLeg, connect_stream
 
 BANNER = b"RFB 003.008\n"
 _LOOK_EVERY = 0.5
@@ -58,7 +59,10 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class NullOptions:
-    """Delays in seconds, rates from 0 to 1."""
+    """Delays in seconds, rates from 0 to 1.
+
+    `stream` is the host and port that streams lead to; None for an echo.
+    """
 
     capacity: Capacity
     start_delay: float = 0.0
@@ -67,6 +71,7 @@ class NullOptions:
     failure_rate: float = 0.0
     fatal_rate: float = 0.0
     seed: int | None = None
+    stream: tuple[str, int] | None = None
 
 
 @dataclass
@@ -261,13 +266,17 @@ class NullRuntime:
                 self._ledger.write(session, generation, Effect.REMOVED)
 
     async def dial(self, session: SessionId, port: int) -> Leg:
-        """A stream that greets as a desktop would and then sends back what it gets."""
+        """A stream to where the options say, or one that greets as a desktop would and then
+        sends back what it gets.
+        """
         with self._ledger.exclusive():
             entry = self._ledger.of(session)
             if entry.state is not ResourceState.RUNNING:
                 raise SessionUnreachable("The session is not running here.")
             if entry.port is not None and entry.port != port:
                 raise SessionUnreachable(f"The session offers port {entry.port}, not {port}.")
+        if self._options.stream is not None:
+            return await _far_end(self._options.stream, session)
         loop = asyncio.get_running_loop()
         near, far = socket.socketpair()
         near.setblocking(False)
@@ -326,6 +335,15 @@ class NullRuntime:
     def _perhaps_fail(self) -> None:
         if self._random.random() < self._options.failure_rate:
             raise PassingFailure("The null runtime was told to fail this time.")
+
+
+async def _far_end(address: tuple[str, int], session: SessionId) -> Leg:
+    try:
+        leg = await connect_stream(address)
+    except OSError as error:
+        raise SessionUnreachable(f"Nothing plays this session's part: {error}.") from error
+    leg.write(f"{session}\n".encode())
+    return leg
 
 
 class _Echo(asyncio.Protocol):
