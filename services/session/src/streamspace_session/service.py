@@ -3,13 +3,15 @@
 `main` gives it signals and probes; tests run it as it is.
 """
 
+import asyncio
 from datetime import timedelta
 
-from streamspace_common.bus import Bus, BusError, Served, provision
+from streamspace_common.bus import Bus, BusError, BusUnavailableError, Served, provision
 from streamspace_common.bus.connection import Handlers
 from streamspace_common.contracts.requests import SessionMethods
 from streamspace_common.contracts.streams import SERVICE_DURABLES, STREAMS, agent_durable
 from streamspace_common.runtime.clock import Clock, SystemClock
+from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.supervisor import FatalError, Supervisor
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import OutboxRelay
@@ -30,6 +32,9 @@ from streamspace_session.settings import SessionSettings
 from streamspace_session.store import SqlStore
 from streamspace_session.sweeper import Sweeper
 
+log = get_logger(__name__)
+
+_PROVISION_PAUSE = 0.5
 _DRAIN_SHARE = 0.5
 """Of the drain time, for events being worked on."""
 
@@ -119,10 +124,18 @@ class SessionService:
         async with self.store.transaction() as tx:
             clusters = await tx.clusters.ids()
         durables = [*SERVICE_DURABLES, *(agent_durable(cluster) for cluster in clusters)]
-        try:
-            await provision(self._bus, STREAMS, durables, num_replicas=self._settings.nats_replicas)
-        except BusError as error:
-            raise FatalError(f"The streams could not be made: {error}") from error
+        replicas = self._settings.nats_replicas
+        while True:
+            try:
+                await provision(self._bus, STREAMS, durables, num_replicas=replicas)
+            except BusUnavailableError as error:
+                # Servers that begin together, or lost one, elect a leader first.
+                log.warning("session.waits_for_streams", error=str(error))
+                await asyncio.sleep(_PROVISION_PAUSE)
+            except BusError as error:
+                raise FatalError(f"The streams could not be made: {error}") from error
+            else:
+                return
 
     async def _drain_events(self) -> None:
         limit = self._settings.drain_timeout * _DRAIN_SHARE

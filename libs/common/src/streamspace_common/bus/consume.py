@@ -29,12 +29,12 @@ from streamspace_common.bus.connection import Bus
 from streamspace_common.bus.envelope import TYPE, carried
 from streamspace_common.bus.errors import BusError
 from streamspace_common.bus.pulling import Puller
+from streamspace_common.bus.settling import settle
 from streamspace_common.contracts.streams import Durable
 from streamspace_common.runtime.tracing import Kind, Span, span
 
 log = structlog.get_logger(__name__)
 
-_SETTLE_TIMEOUT = 5.0
 _REASON_LENGTH = 200
 _ACK, _NAK, _TERM, _IN_PROGRESS = b"+ACK", b"-NAK", b"+TERM", b"+WPI"
 
@@ -291,7 +291,7 @@ class PullLoop:
                 outcome = await self._outcome(delivery)
                 if outcome != _ACK:
                     traced.fail(outcome.decode("ascii", "replace"))
-                await self._settle(held, outcome)
+                await settle(self._link, lambda: held.reply, outcome, delivery.subject)
         finally:
             del self._held[held.delivery.sequence]
 
@@ -349,13 +349,6 @@ class PullLoop:
                 await asyncio.sleep(self._retry.delay(tries))
             else:
                 return
-
-    async def _settle(self, held: _Held, outcome: bytes) -> None:
-        try:
-            await self._link.request(held.reply, outcome, timeout=_SETTLE_TIMEOUT, repeatable=True)
-        except BusError as error:
-            # Not known to be settled: the server delivers it again, which handlers bear.
-            log.warning("bus.not_settled", subject=held.delivery.subject, error=str(error))
 
     async def _hand_back(self, reply: str) -> None:
         """Say that somebody else should have it now."""

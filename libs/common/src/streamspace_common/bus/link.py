@@ -48,6 +48,8 @@ _MAX_PENDING = 8 * 1024 * 1024
 # Seconds; a caller that tries again at once must not keep the client from noticing.
 _NOTICE = 0.01
 _NO_RESPONDERS = "503"
+# A cluster of servers that has no leader for this just now.
+_NO_LEADER = frozenset({10008, 10009})
 
 # What the client reports just before `disconnected_cb` says it again.
 _BROKEN = (OSError, nats_errors.UnexpectedEOF, nats_errors.StaleConnectionError)
@@ -234,18 +236,16 @@ class Link:
 
         Raises:
             ApiError: JetStream refused.
-            BusUnavailableError: nobody answered in time.
+            BusUnavailableError: nobody answered in time, or JetStream has no leader yet.
         """
         payload = json.dumps(request).encode() if request is not None else b""
         answer = await self.request(f"$JS.API.{subject}", payload, timeout=timeout)
         body: dict[str, Any] = json.loads(answer.data)
         if error := body.get("error"):
-            raise ApiError(
-                subject,
-                int(error.get("code", 500)),
-                int(error.get("err_code", 0)),
-                str(error.get("description", "")),
-            )
+            number, description = int(error.get("err_code", 0)), str(error.get("description", ""))
+            if number in _NO_LEADER:
+                raise BusUnavailableError(f"{subject}: {description}")
+            raise ApiError(subject, int(error.get("code", 500)), number, description)
         return body
 
     async def publish(
