@@ -11,6 +11,8 @@ export interface Notice {
   action: StopAction | "try-now" | null;
 }
 
+const UNKNOWN = "Your desktop may well be running. It comes back here by itself as soon as the cluster answers again.";
+
 /** What the session's own state says comes first: it is the reason behind a closed stream. */
 export function noticeFor(stream: StreamState, session: Session | undefined): Notice | null {
   if (stream.status === "connected") return null;
@@ -35,6 +37,9 @@ export function noticeFor(stream: StreamState, session: Session | undefined): No
         busy: false,
         action: "launch-again",
       };
+    case "unknown":
+      // The stream may be refused meanwhile; the viewer begins again when the state is known.
+      return { title: "The cluster does not answer", message: UNKNOWN, busy: true, action: stream.status === "reconnecting" ? "try-now" : null };
     default:
   }
   switch (stream.status) {

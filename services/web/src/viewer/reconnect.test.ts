@@ -32,7 +32,7 @@ describe("after a close the viewer", () => {
   });
 
   test("waits longer after each failure, up to five seconds", () => {
-    expect([1, 2, 3, 4, 9].map(pauseAfter)).toEqual([500, 1_000, 2_000, 5_000, 5_000]);
+    expect([1, 2, 3, 4, 5, 9].map(pauseAfter)).toEqual([250, 500, 1_000, 2_000, 5_000, 5_000]);
   });
 });
 
@@ -72,6 +72,12 @@ describe("the notice over the picture", () => {
 
   test("offers to launch again what has ended", () => {
     expect(noticeFor({ status: "reconnecting", why: "lost", attempt: 1 }, aSession({ state: "terminated" }))).toMatchObject({ action: "launch-again" });
+  });
+
+  test("waits for a cluster that does not answer, also when no ticket was given", () => {
+    const session = aSession({ state: "unknown", reason: "cluster-offline" });
+    expect(noticeFor(stopped, session)).toMatchObject({ title: "The cluster does not answer", busy: true, action: null });
+    expect(noticeFor({ status: "reconnecting", why: "lost", attempt: 1 }, session)).toMatchObject({ busy: true, action: "try-now" });
   });
 
   test("never offers to wake a session that runs", () => {

@@ -38,11 +38,12 @@ export const CLOSE = {
   tryAgain: 1013,
 } as const;
 
-const PAUSES = [500, 1_000, 2_000, 5_000];
+/** The first is short: a relay that restarts has a replica beside it, or is back in a second. */
+const PAUSES = [250, 500, 1_000, 2_000, 5_000];
 
 /** Milliseconds before the next try, before jitter. */
 export function pauseAfter(failures: number): number {
-  return PAUSES[Math.min(failures, PAUSES.length) - 1] ?? 500;
+  return PAUSES[Math.min(failures, PAUSES.length) - 1] ?? 250;
 }
 
 export function decide(ending: Ending, { failures, ticketRetried }: History): Next {
