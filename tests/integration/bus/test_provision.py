@@ -1,6 +1,7 @@
 """The server's streams and durables become what the table says, and nothing is lost."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from streamspace_common.bus import Bus, ProvisioningError, ensure_durable, provision
+from streamspace_common.bus import Bus, BusError, ProvisioningError, ensure_durable, provision
 from streamspace_common.bus.provision import durable_config, ensure_stream, stream_config
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.contracts.streams import (
@@ -20,6 +21,7 @@ from streamspace_common.contracts.streams import (
     agent_durable,
 )
 from streamspace_common.testing.nats import NatsServer
+from streamspace_common.testing.waiting import eventually
 
 
 async def config_of(bus: Bus, stream: str) -> dict[str, Any]:
@@ -115,3 +117,36 @@ async def test_a_disk_that_is_too_small_is_a_clear_error(nats_server: NatsServer
     with pytest.raises(ProvisioningError, match="stream HUGE"):
         await provision(bus, [replace(EVENTS, name="HUGE", max_bytes=1 << 50)], [])
     await bus.close()
+
+
+async def restarted(server: NatsServer, bus: Bus) -> None:
+    """Restart the server; returns when the bus has noticed and JetStream answers."""
+    server.restart()
+
+    async def answers() -> bool:
+        with contextlib.suppress(BusError):
+            return await bus.last_sequence(COMMANDS.name) >= 0
+        return False
+
+    await eventually(answers, timeout=20)
+
+
+async def test_a_stream_compressed_by_an_earlier_version_goes_on_without_and_loses_nothing(
+    nats_server: NatsServer, bus: Bus
+) -> None:
+    earlier = replace(COMMANDS, name="EARLIER", subjects=("earlier.*",), compressed=True)
+    await ensure_stream(bus, earlier)
+    for number in range(200):
+        await bus.publish(f"earlier.{number % 20}", b"a" * 4096, {})
+    await restarted(nats_server, bus)
+    await ensure_stream(bus, replace(earlier, compressed=False))
+    assert (await config_of(bus, "EARLIER"))["compression"] == "none"
+    await bus.publish("earlier.20", b"b", {})
+    await restarted(nats_server, bus)
+    held = [await bus.message_at("EARLIER", sequence) for sequence in range(181, 202)]
+    assert [message.subject for message in held if message] == [f"earlier.{n}" for n in range(21)]
+
+
+def test_only_what_nothing_is_taken_from_the_middle_of_is_compressed() -> None:
+    for stream in STREAMS:
+        assert not stream.compressed or stream.immutable, stream.name
