@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 import psutil
-from tests.bench.fake_node import FakeNode, copies, watched_creations
+from tests.kubernetes.fake_node import FakeNode, copies, watched_creations
 from tests.bench.following import Followed, following
 from tests.bench.load import Connections, percentile
 from tests.bench.report import Figure, milliseconds

@@ -289,6 +289,21 @@ def test_what_a_start_waits_for_is_said_while_it_waits(
     assert words in (step.message or "")
 
 
+@pytest.mark.parametrize(
+    ("containers", "whole", "silent"),
+    [("True", "True", False), ("True", "False", True), ("False", "False", False)],
+)
+def test_a_node_is_silent_where_only_the_cluster_says_that_its_pod_is_not_ready(
+    containers: str, whole: str, silent: bool
+) -> None:
+    conditions = [
+        SCHEDULED,
+        {"type": "ContainersReady", "status": containers},
+        {"type": "Ready", "status": whole},
+    ]
+    assert pod({"running": {}}, conditions=conditions).ready_unknown is silent
+
+
 def test_what_cannot_be_waited_for_is_no_step() -> None:
     """It fails the start, which tells it."""
     assert list(diagnosis.steps(refused(QUOTA))) == []

@@ -314,7 +314,7 @@ def read_pod(manifest: Manifest) -> PodView | None:
         scheduling_trouble=_scheduling_trouble(conditions.get("PodScheduled") or {}),
         sandbox_ready=_is_true(conditions.get("PodReadyToStartContainers")),
         ready=_is_true(conditions.get("Ready")),
-        ready_unknown=_node_silent(conditions.get("Ready") or {}),
+        ready_unknown=_node_silent(conditions),
         running="running" in state,
         waiting_reason=waiting.get("reason", ""),
         waiting_message=waiting.get("message", ""),
@@ -368,8 +368,16 @@ def _scheduling_trouble(condition: Manifest) -> str:
     return ""
 
 
-def _node_silent(condition: Manifest) -> bool:
-    return condition.get("status") == "Unknown" or condition.get("reason") == "NodeNotReady"
+def _node_silent(conditions: dict[str, Manifest]) -> bool:
+    """Whether the cluster has taken back what the node said of the pod.
+
+    A kubelet calls a pod ready as soon as its containers are. Where they are and it is not,
+    it was the node controller (`MarkPodsNotReady`) that changed the one and left the other.
+    """
+    ready = conditions.get("Ready") or {}
+    return ready.get("status") == "Unknown" or (
+        ready.get("status") == "False" and _is_true(conditions.get("ContainersReady"))
+    )
 
 
 def _is_true(condition: Manifest | None) -> bool:
