@@ -21,8 +21,9 @@ REPOSITORY = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "docker-compose.yml").read_text())
 CONTAINERS: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (REPOSITORY / "deploy/docker/Dockerfile").read_text()
+DESKTOP = (REPOSITORY / "deploy/docker/desktop/Dockerfile").read_text()
 OURS = (*SERVICES, "agent")
-ONE_SHOT = ("secrets", "databases")
+ONE_SHOT = ("secrets", "databases", "desktop")
 _ASKS_READINESS = '{os.environ[\\"STREAMSPACE_HEALTH_PORT\\"]}/readyz'
 
 
@@ -84,9 +85,9 @@ def test_it_builds_an_image_of_its_own(service: str) -> None:
 
 
 def test_images_are_pinned_by_version() -> None:
-    given = re.findall(r"^ARG \w+=(\S+)$", DOCKERFILE, flags=re.MULTILINE)
+    given = re.findall(r"^ARG \w+=(\S+)$", DOCKERFILE + DESKTOP, flags=re.MULTILINE)
     used = [container["image"] for container in CONTAINERS.values()] + given
-    assert len(given) == 2
+    assert len(given) == 3
     for image in used:
         assert re.search(r":\d+\.\d+\.?\d*(-[a-z-]+)?$", image), image
     for stage in stages().values():
@@ -157,7 +158,11 @@ def test_whoever_waits_waits_for_health_or_a_clean_end() -> None:
             wanted = "service_completed_successfully" if ends else "service_healthy"
             assert how == {"condition": wanted}, f"{name} waits for {other}"
             assert ends or has_healthcheck(other), other
-    assert all("depends_on" in CONTAINERS[name] for name in CONTAINERS if name != "secrets")
+    assert all(
+        "depends_on" in CONTAINERS[name]
+        for name in CONTAINERS
+        if name not in {"secrets", "desktop"}
+    )
 
 
 def has_healthcheck(name: str) -> bool:
@@ -205,8 +210,12 @@ def test_only_the_gateway_holds_the_web_app() -> None:
     assert [name for name, text in stages().items() if "--from=web" in text] == ["gateway"]
 
 
-def test_what_the_dockerfile_copies_exists() -> None:
-    for text in stages().values():
+def test_the_image_of_sessions_runs_as_an_ordinary_user() -> None:
+    assert re.findall(r"^USER (\S+)$", DESKTOP, re.MULTILINE) == ["1000:1000"]
+
+
+def test_what_the_dockerfiles_copy_exists() -> None:
+    for text in (*stages().values(), DESKTOP):
         for line in re.findall(r"^COPY (.*)$", text, flags=re.MULTILINE):
             if not line.startswith("--from"):
                 for source in line.split()[:-1]:

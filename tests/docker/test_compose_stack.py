@@ -26,6 +26,7 @@ from tests.support.built_images import REPOSITORY, compose_services
 from tests.support.debian import UnavailableError
 from tests.support.engine import Engine, EngineError
 from tests.support.stack import ADMIN_PASSWORD, Api, sign_in
+from tests.support.web_session import Address, connect
 
 from streamspace_embedded.ports import free_port
 
@@ -173,7 +174,7 @@ async def test_everything_is_up_and_says_that_it_is_healthy(composed: Composed) 
     states = {each["Service"]: each for each in composed.containers()}
     assert set(states) == set(compose_services())
     for name, each in states.items():
-        if name in {"secrets", "databases"}:
+        if name in {"secrets", "databases", "desktop"}:
             assert (each["State"], each["ExitCode"]) == ("exited", 0), name
         else:
             assert (each["State"], each["Health"]) == ("running", "healthy"), name
@@ -205,6 +206,40 @@ async def test_a_session_from_start_to_pixels_to_nothing(
     assert (await admin.delete(session["id"])).status_code == 202
     await admin.wait_for(session["id"], "terminated", seconds=60)
     assert composed.desktops() == []
+
+
+@pytest.mark.parametrize("template", ["starter_desktop", "starter_terminal"])
+async def test_the_starter_catalog_opens_from_our_own_image(
+    composed: Composed, admin: Api, template: str
+) -> None:
+    session = await admin.launch(template)
+    await admin.wait_for(session["id"], "running", seconds=90)
+    answer = await admin.post(f"/sessions/{session['id']}/connect", json={"role": "control"})
+    assert answer.status_code == 200, answer.text
+    assert (await first_picture(answer.json(), composed.stream_port))[:2] == (1280, 800)
+    (desktop,) = composed.desktops()
+    said = composed.engine.docker("exec", desktop, "sh", "-c", "id -u; ps -C tint2 -o comm=; true")
+    assert said.split() == ["1000", *(["tint2"] if template == "starter_desktop" else [])]
+    composed.engine.docker("exec", desktop, "sh", "-c", "echo kept > $HOME/kept.txt")
+    assert (await admin.delete(session["id"])).status_code == 202
+    await admin.wait_for(session["id"], "terminated", seconds=60)
+
+
+async def test_the_starter_catalogs_files_are_browsed_in_a_container(
+    composed: Composed, admin: Api
+) -> None:
+    session = await admin.launch("starter_files")
+    await admin.wait_for(session["id"], "running", seconds=90)
+    (container,) = composed.desktops()
+    composed.engine.docker("exec", container, "sh", "-c", "echo mine > $HOME/mine.txt")
+    async with httpx2.AsyncClient(timeout=30, trust_env=False) as outside:
+        ticket = await connect(admin, session["id"])
+        address = Address(outside, ticket["url"], port=composed.stream_port)
+        origin = f"http://localhost:{composed.environment['PORT']}"
+        assert (await address.enter(ticket["ticket"], origin)).status_code == 303
+        assert (await address.get("/mine.txt")).text == "mine\n"
+    assert (await admin.delete(session["id"])).status_code == 202
+    await admin.wait_for(session["id"], "terminated", seconds=60)
 
 
 async def test_a_desktop_outlives_a_restart_of_its_agent(composed: Composed, admin: Api) -> None:

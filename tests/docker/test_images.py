@@ -7,7 +7,8 @@ import pytest
 from tests.support import built_images
 from tests.support.engine import Engine
 
-NAMES = sorted(built_images.names())
+DESKTOP = built_images.compose_services()["desktop"]["image"]
+NAMES = sorted({*built_images.names()} - {DESKTOP})
 SERVICES = {name: b["args"]["SERVICE"] for name, b in built_images.names().items() if "args" in b}
 TOOLS = "pip pip3 gcc cc make npm node go uv git"
 
@@ -70,3 +71,14 @@ def test_only_the_gateway_holds_the_web_app(engine: Engine, built: None) -> None
     for image in NAMES:
         there = run(engine, image, "test -f /web/index.html && echo yes || echo no")
         assert there == ("yes" if SERVICES.get(image) == "gateway" else "no"), image
+
+
+def test_sessions_are_an_ordinary_user_in_a_home_of_their_own(engine: Engine, built: None) -> None:
+    said = run(engine, DESKTOP, "id -u; id -un; pwd; echo $HOME; stat -c %U $HOME")
+    assert said.split() == ["1000", "user", "/home/user", "/home/user", "user"]
+
+
+def test_a_session_of_no_known_kind_says_so(engine: Engine, built: None) -> None:
+    said = run(engine, DESKTOP, "DESKTOP_KIND=movie session 2>&1; echo ended with $?")
+    assert "'movie'" in said
+    assert said.endswith("ended with 2")

@@ -1,8 +1,4 @@
-"""A session with a web client of its own, from launch to end, at its own address.
-
-A browser resolves `*.localhost` to this machine by itself; here the host name is said in
-the Host header.
-"""
+"""A session with a web client of its own, from launch to end, at its own address."""
 
 import secrets
 import shutil
@@ -12,6 +8,7 @@ import httpx2
 import pytest
 from playwright.async_api import async_playwright, expect
 from tests.support.stack import sign_in
+from tests.support.web_session import Address, connect
 
 from streamspace_common.testing.waiting import eventually
 
@@ -23,38 +20,6 @@ async def outside():
     """A client that is not signed in anywhere and keeps no cookies."""
     async with httpx2.AsyncClient(timeout=30, trust_env=False) as client:
         yield client
-
-
-async def connect(user, session_id):
-    answer = await user.post(f"/sessions/{session_id}/connect", json={"role": "control"})
-    assert answer.status_code == 200, answer.text
-    assert answer.json()["protocol"] == "http"
-    return answer.json()
-
-
-class Address:
-    """A session's own origin, as somebody reaches it who may have a cookie."""
-
-    def __init__(self, client, enter_url):
-        parts = urlsplit(enter_url)
-        self.client = client
-        self.host = parts.netloc
-        self.base = f"http://127.0.0.1:{parts.port}"
-        self.cookie = {}
-
-    async def enter(self, ticket, origin):
-        headers = {"Host": self.host, "Origin": origin}
-        answer = await self.client.post(
-            f"{self.base}/_streamspace/enter", headers=headers, data={"ticket": ticket}
-        )
-        if "set-cookie" in answer.headers:
-            self.cookie = {"Cookie": answer.headers["set-cookie"].partition(";")[0]}
-        self.client.cookies.clear()
-        return answer
-
-    async def get(self, path, cookie=None):
-        headers = {"Host": self.host, **(self.cookie if cookie is None else cookie)}
-        return await self.client.get(f"{self.base}{path}", headers=headers)
 
 
 async def running_files(stack, user):

@@ -18,8 +18,9 @@ import pytest_asyncio
 from tests.kubernetes import sites as sites_of
 from tests.kubernetes.onenode.cluster import Cluster, prepare
 from tests.kubernetes.onenode.given import GivenCluster
+from tests.kubernetes.session_images import archives
 from tests.kubernetes.sites import Site
-from tests.support import debian, images
+from tests.support import debian
 from tests.support.stack import (
     ADMIN_PASSWORD,
     Api,
@@ -56,8 +57,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster | GivenCluster]:
             # Long work tells on the terminal what it is doing.
             with capture.global_and_fixture_disabled():
                 prepare()
-                archive = images.archive(images.SESSION)
-                started = ends.enter_context(Cluster.running([archive]))
+                started = ends.enter_context(Cluster.running(archives()))
         except debian.UnavailableError as error:
             pytest.skip(f"no Kubernetes cluster: {error}")
         yield started

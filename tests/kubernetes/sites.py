@@ -20,6 +20,7 @@ import yaml
 from dulwich import porcelain
 from tests.kubernetes import pods
 from tests.kubernetes.onenode.given import GivenCluster
+from tests.kubernetes.session_images import WEB
 from tests.support import images
 from tests.support.stack import REPOSITORY, Api
 
@@ -298,6 +299,7 @@ async def have_catalog(admin: Api, folder: Path) -> None:
         "late": template("late", image=LATE_IMAGE),
         # Its X server does not take this for a size, and ends with words about it.
         "broken": template("broken", env={"GEOMETRY": BROKEN}),
+        "web": web_template(),
     }
     for name, content in templates.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
@@ -334,3 +336,13 @@ def template(
             "volumeMounts": [{"name": "user-home", "mountPath": "/home/session"}],
         },
     }
+
+
+def web_template() -> dict[str, Any]:
+    """A template of a session with a web client of its own."""
+    made = template("web", image=WEB.tag)
+    made["spec"] |= {
+        "connection": {"protocol": "http", "port": 8000},
+        "ports": [{"name": "http", "containerPort": 8000}],
+    }
+    return made

@@ -3,11 +3,24 @@
 import asyncio
 import collections
 import contextlib
+import signal
 
 import pytest
+import websockets
+from tests.kubernetes.fake_node import FakeNode
 from tests.kubernetes.onenode.given import GivenCluster
 from tests.kubernetes.sites import LATE_IMAGE, MISSING_IMAGE
-from tests.kubernetes.viewing import PATIENCE, act, begin, history, start, stop, viewing
+from tests.kubernetes.viewing import (
+    PATIENCE,
+    act,
+    begin,
+    connect,
+    dial,
+    history,
+    start,
+    stop,
+    viewing,
+)
 from tests.support import images
 
 from streamspace_common.testing.waiting import eventually
@@ -120,6 +133,77 @@ async def test_a_pod_deleted_by_hand_fails_the_session_where_policy_is_to_report
     assert failed["reason"] == "lost"
     assert "outside StreamSpace" in failed["message"]
     await eventually(lambda: site.left_of(session) == [], timeout=PATIENCE)
+
+
+async def test_a_lost_node_fails_its_sessions_or_has_them_begun_anew_as_policy_says(
+    user, admin, new_site, cluster
+):
+    """Nothing is made up: the kubelet falls silent, and the cluster's controllers notice."""
+    reporting, repairing = [await new_site() for _ in range(2)]
+    reporting.start_agent(settings={"STREAMSPACE_AGENT_ON_DRIFT": "report"})
+    repairing.start_agent(settings={"STREAMSPACE_AGENT_LOST_NODE_PATIENCE": "2"})
+    for site in (reporting, repairing):
+        await site.until_online(admin)
+    reported, repaired = await asyncio.gather(start(user, reporting), start(user, repairing))
+    first = repairing.pod(repaired)["metadata"]["uid"]
+    repairing.inside(repaired, "echo kept > $HOME/kept.txt")
+    lost = f"node {cluster.node} does not answer"
+    # While no node at all answers, a cluster blames itself and takes no pod away.
+    with FakeNode(repairing), cluster.kubelet_paused():
+        failed = await user.wait_for(reported, "failed", seconds=PATIENCE)
+        assert failed["reason"] == "lost"
+        assert lost in failed["message"]
+
+        def gives_up_the_node():
+            status = repairing.record(repaired)["status"]
+            uids = {pod["metadata"]["uid"] for pod in repairing.get("pods", repaired)}
+            return status["phase"] == "Recovering" and lost in status["message"] and uids - {first}
+
+        # Its place is taken by a pod that finds no node until one is back.
+        await eventually(gives_up_the_node, timeout=PATIENCE)
+        async with dial(await connect(user, repaired)) as stream:
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await stream.recv()
+        assert closed.value.rcvd.code == 4502
+        assert "being brought back" in closed.value.rcvd.reason
+
+    def runs_again():
+        status = repairing.record(repaired)["status"]
+        return status["phase"] == "Running" and status["podUid"] != first
+
+    await eventually(runs_again, timeout=2 * PATIENCE)
+    await user.wait_for(repaired, "running", seconds=PATIENCE)
+    assert repairing.inside(repaired, "cat $HOME/kept.txt") == "kept\n"
+    async with viewing(user, repaired) as viewer:
+        assert len(viewer.colours) > 1
+    await eventually(lambda: reporting.left_of(reported) == [], timeout=PATIENCE)
+    await stop(user, repaired)
+
+
+async def test_a_change_is_seen_that_an_agent_slept_through_and_the_api_server_has_forgotten(
+    user, site, cluster
+):
+    """Its watches are too old then (410 Gone), and it looks at everything anew."""
+    session = await start(user, site)
+    first = site.pod(session)["metadata"]
+    site.may_be_forbidden = True
+    agent = site.agents[-1]
+    agent.process.send_signal(signal.SIGSTOP)
+    try:
+        with cluster.apiserver_down():
+            pass
+        site.kubectl("delete", "pod", first["name"])
+    finally:
+        agent.process.send_signal(signal.SIGCONT)
+
+    def replaced():
+        status = site.record(session)["status"]
+        return status["phase"] == "Running" and status["podUid"] != first["uid"]
+
+    await eventually(replaced, timeout=PATIENCE)
+    assert "watch begins anew" in agent.log.read_text()
+    await user.wait_for(session, "running", seconds=PATIENCE)
+    await stop(user, session)
 
 
 async def test_a_deployment_changed_by_hand_is_put_back(user, site):

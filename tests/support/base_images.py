@@ -69,11 +69,13 @@ exec "$@" -D "$PGDATA" -c listen_addresses='*' -k /var/run/postgresql
 
 
 def names() -> dict[str, str]:
-    """What each of the files asks for: `python`, `node`, `nats`, `postgres` -> name."""
-    dockerfile = (REPOSITORY / "deploy/docker/Dockerfile").read_text()
+    """What each of the files asks for: `debian`, `python`, `node`, `nats`, `postgres` -> name."""
+    dockerfiles = sorted((REPOSITORY / "deploy/docker").rglob("Dockerfile"))
+    dockerfile = "\n".join(path.read_text() for path in dockerfiles)
     compose = (REPOSITORY / "docker-compose.yml").read_text()
     found = dict(re.findall(r"^ARG (\w+)=(\S+)$", dockerfile, re.MULTILINE))
     return {
+        "debian": found["DEBIAN"],
         "python": found["PYTHON"],
         "node": found["NODE"],
         "nats": re.findall(r"image: (nats:\S+)", compose)[0],
@@ -89,6 +91,7 @@ def provide(engine: Engine, *wanted: str) -> None:
         debian.UnavailableError: this machine cannot make them, and why.
     """
     makers: dict[str, Callable[[Path], str]] = {
+        "debian": _plain,
         "python": _python,
         "node": _node,
         "nats": _nats,
@@ -134,6 +137,12 @@ def _have_debian(engine: Engine) -> None:
             stdout=subprocess.DEVNULL,
             check=True,
         )
+
+
+def _plain(context: Path) -> str:
+    """Debian, and how this machine reaches its packages."""
+    _own_ways(context / "root")
+    return 'CMD ["bash"]'
 
 
 def _python(context: Path) -> str:

@@ -41,11 +41,13 @@ def provide(engine: Engine) -> None:
         if archive.exists():
             engine.docker("load", "--input", str(archive))
             return
-        base_images.provide(engine, "python", "node")
-        with cache.step("images of deploy/docker/Dockerfile"):
+        base_images.provide(engine, "debian", "python", "node")
+        with cache.step("images of deploy/docker"):
             # In the order of its stages, whose earlier ones are then there for the later.
-            stages = re.findall(r" AS (\S+)$", _dockerfile(), re.MULTILINE)
-            for name, build in sorted(names().items(), key=lambda b: stages.index(b[1]["target"])):
+            stages = ["", *re.findall(r" AS (\S+)$", _dockerfile(), re.MULTILINE)]
+            for name, build in sorted(
+                names().items(), key=lambda b: stages.index(b[1].get("target", ""))
+            ):
                 _build(engine, name, build)
         for older in cache.folder().glob("built-images-*.tar"):
             older.unlink()
@@ -56,9 +58,10 @@ def provide(engine: Engine) -> None:
 
 def _build(engine: Engine, name: str, build: dict[str, Any]) -> None:
     arguments = [f"--build-arg={key}={value}" for key, value in build.get("args", {}).items()]
+    target = ["--target", build["target"]] if "target" in build else []
     engine.docker(
         "build", "--quiet", "--file", str(REPOSITORY / build["dockerfile"]),
-        "--target", build["target"], "--tag", name, *arguments, str(REPOSITORY),
+        *target, "--tag", name, *arguments, str(REPOSITORY),
         # Debian's engine has no other builder; whatever it builds, BuildKit builds too.
         environment={"DOCKER_BUILDKIT": "0"},
         timeout=1800,
@@ -75,7 +78,7 @@ def _key() -> str:
 def _copied() -> Iterator[Path]:
     """Every file that a build may read."""
     yield REPOSITORY / "constraints.txt"
-    yield from sorted((REPOSITORY / "deploy/docker").iterdir())
+    yield from sorted(p for p in (REPOSITORY / "deploy/docker").rglob("*") if p.is_file())
     for folder in ("libs", "services"):
         for path in sorted((REPOSITORY / folder).rglob("*")):
             parts = set(path.relative_to(REPOSITORY).parts)

@@ -25,6 +25,7 @@ from typing import Any
 
 from tests.support import cache, debian
 
+REPOSITORY = Path(__file__).parents[2]
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 # Nobody reads these in a test, and every start of a cluster unpacks them.
@@ -60,7 +61,14 @@ class Image:
     without: tuple[str, ...] = ()  # patterns under the root that are left out of the packages
 
 
-DESKTOP = b"""#!/bin/sh
+def installed_by(dockerfile: Path) -> tuple[str, ...]:
+    """The packages that a Dockerfile installs."""
+    text = dockerfile.read_text().replace("\\\n", " ")
+    (packages,) = re.findall(r"--no-install-recommends ([^&]+)&&", text)
+    return tuple(packages.split())
+
+
+LIGHT_DESKTOP = b"""#!/bin/sh
 # A desktop as a session: an RFB server, a window manager and a terminal.
 set -u
 export DISPLAY=:0
@@ -81,10 +89,33 @@ wait "$server"
 wait "$server"
 """
 
+DESKTOP_PACKAGES = installed_by(REPOSITORY / "deploy/docker/desktop/Dockerfile")
+# Half of all the bytes are for programs that no desktop of a test starts: OpenGL's software
+# renderer, a C preprocessor for X resources, scripts, readers of rare image formats.
+UNUSED = (
+    "usr/lib/*/libLLVM*",
+    "usr/lib/*/dri",
+    "usr/lib/*/libz3*",
+    "usr/lib/gcc",
+    "usr/bin/*cpp*",
+    "usr/lib/*/perl",
+    "usr/share/perl",
+    "usr/lib/*/libgs.so*",
+    "usr/lib/*/libx265.so*",
+    "usr/lib/*/libaom.so*",
+    "usr/lib/*/libjxl.so*",
+    "usr/share/poppler",
+    "usr/share/ghostscript",
+    "usr/share/mime",
+    "usr/share/fonts/type1",
+    "usr/share/fonts/opentype",
+)
+# The lightest desktop there is, for tests by the dozen; the one that is shipped is in
+# `desktop_image`, on the same layer of packages.
 SESSION = Image(
     tag="streamspace.test/session:1",
-    packages=("tigervnc-standalone-server", "openbox", "xterm", "x11-xserver-utils"),
-    files={"usr/local/bin/session": File(DESKTOP, mode=0o755)},
+    packages=DESKTOP_PACKAGES,
+    files={"usr/local/bin/session": File(LIGHT_DESKTOP, mode=0o755)},
     folders={"home/session": 1000},
     config={
         "User": "1000:1000",
@@ -93,29 +124,7 @@ SESSION = Image(
         "Entrypoint": ["/usr/local/bin/session"],
         "ExposedPorts": {"5900/tcp": {}},
     },
-    # Half of all the bytes are for programs that no desktop of a test starts: OpenGL's software
-    # renderer, a C preprocessor for X resources, scripts, readers of rare image formats.
-    without=(
-        "usr/lib/*/libLLVM*",
-        "usr/lib/*/dri",
-        "usr/lib/*/libz3*",
-        "usr/lib/gcc",
-        "usr/bin/*cpp*",
-        "usr/lib/python3*",
-        "usr/bin/python3*",
-        "usr/lib/*/perl",
-        "usr/share/perl",
-        "usr/lib/*/imlib2/loaders",
-        "usr/lib/*/libgs.so*",
-        "usr/lib/*/libx265.so*",
-        "usr/lib/*/libaom.so*",
-        "usr/lib/*/libjxl.so*",
-        "usr/share/poppler",
-        "usr/share/ghostscript",
-        "usr/share/mime",
-        "usr/share/fonts/type1",
-        "usr/share/fonts/opentype",
-    ),
+    without=UNUSED,
 )
 
 

@@ -1,7 +1,7 @@
 """A cluster to develop against.
 
 python -m tests.kubernetes.onenode prepare           download and build, and nothing more
-python -m tests.kubernetes.onenode image             print the session image's archive, for
+python -m tests.kubernetes.onenode images            print the session images' archives, for
                                                      a cluster of your own
 python -m tests.kubernetes.onenode up --state DIR    start one and leave it running
 python -m tests.kubernetes.onenode load --state DIR ARCHIVE
@@ -13,15 +13,16 @@ import os
 import sys
 from pathlib import Path
 
+from tests.kubernetes import session_images
 from tests.kubernetes.onenode import cluster, machine
-from tests.support import debian, images
+from tests.support import debian
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["prepare", "image", "up", "load", "down"])
+    parser.add_argument("what", choices=["prepare", "images", "up", "load", "down"])
     parser.add_argument("archive", nargs="*", type=Path)
     parser.add_argument("--state", type=Path, default=Path("/tmp/streamspace-cluster"))
     arguments = parser.parse_args()
@@ -36,13 +37,13 @@ def act(what: str, state: Path, archives: list[Path]) -> None:
         if os.environ.get("KUBECONFIG"):
             return
         cluster.prepare()
-        images.archive(images.SESSION)
+        session_images.archives()
         return
-    if what == "image":
-        print(images.archive(images.SESSION))
+    if what == "images":
+        print(*session_images.archives(), sep="\n")
         return
     if what == "up":
-        started = cluster.Cluster.up(state, [images.archive(images.SESSION)], detached=True)
+        started = cluster.Cluster.up(state, session_images.archives(), detached=True)
         print(f"export KUBECONFIG={started.kubeconfig}")
         print(f"{state}/kubectl get pods --all-namespaces")
         return

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from tests.support import images, kubectl
+from tests.kubernetes import session_images
+from tests.support import kubectl
 
 import kubernetes
 
@@ -20,7 +21,7 @@ import kubernetes
 class GivenCluster:
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
-        self.images = [images.SESSION.tag]
+        self.images = session_images.names()
         configuration = kubernetes.client.Configuration()
         kubernetes.config.load_kube_config(str(kubeconfig), client_configuration=configuration)
         self.server = str(configuration.host)

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.support.installation import MakeSpec
 from tests.support.phases import Heard, ignore
 
@@ -207,6 +208,7 @@ async def test_an_edited_deployment_is_put_right(
     runtime = await make_runtime()
     await runtime.ensure_running(make_spec(), 1, ignore)
     place.kubectl("set", "env", f"deployment/{S}", "INTRUDER=yes")
+    await until(runtime, ResourceState.STARTING, timeout=5)
 
     def intruded() -> bool:
         deployment = json.loads(place.kubectl("get", "deployment", S, "--output=json"))
@@ -245,6 +247,17 @@ async def test_resources_that_belong_to_no_session_are_removed_at_open(
         place.kubectl("label", kind, S, *labels.split(","))
     await make_runtime()
     await eventually(lambda: place.names("services,deployments") == [], timeout=30)
+
+
+async def test_resources_that_belong_to_no_session_are_removed_while_an_agent_runs(
+    make_runtime: Any, place: Any
+) -> None:
+    await make_runtime(sweep_interval=1.0)
+    labels = f"app.kubernetes.io/managed-by=streamspace-agent,stream.space/session={S}"
+    place.kubectl("create", "deployment", S, "--image=streamspace.test/pause:1")
+    # Its pods bear none of our labels: they go with their owner.
+    place.kubectl("label", "deployment", S, *labels.split(","))
+    await eventually(lambda: place.names("deployments,replicasets,pods") == [], timeout=60)
 
 
 async def test_a_policy_deleted_by_hand_comes_back(
@@ -376,6 +389,28 @@ async def test_a_watch_from_too_old_a_version_is_told_so(make_runtime: Any) -> N
     with pytest.raises(GoneError):
         async for _ in runtime._api.watch(kinds.POD, "1", seconds=5):
             pass
+
+
+async def test_watches_that_had_nothing_to_tell_for_many_turns_go_on_where_they_were(
+    make_runtime: Any, make_spec: MakeSpec, place: Any
+) -> None:
+    """An hour without a change is a dozen turns, each from the bookmark of the one before."""
+    runtime = await make_runtime(watch_turn=2.0)
+    await runtime.ensure_running(make_spec(), 1, ignore)
+    turns, lists = requests("watch", "pods"), requests("list", "pods")
+    await eventually(lambda: requests("watch", "pods") >= turns + 6, timeout=90)
+    before = place.pod_of(S)
+    place.kubectl("delete", "pod", before, "--wait=false")
+    await until(runtime, ResourceState.STARTING, timeout=10)
+    await until(runtime, RUNNING)
+    assert requests("list", "pods") == lists
+    await runtime.ensure_absent(S, 2, delete_home=False)
+
+
+def requests(verb: str, resource: str) -> float:
+    """How many such requests were answered with success, by this process's own count."""
+    labels = {"verb": verb, "resource": resource, "code": "200"}
+    return REGISTRY.get_sample_value("streamspace_agent_cluster_requests_total", labels) or 0.0
 
 
 async def test_sessions_end_with_the_last_agent_and_come_back_with_the_next(

@@ -118,6 +118,13 @@ def is_up(snapshot: Snapshot) -> bool:
     )
 
 
+def why_not_up(record: Record | None) -> str:
+    """What somebody is told who wants to see a session that is not up."""
+    if record is not None and record.status.phase is RecordPhase.RECOVERING:
+        return f"The session is being brought back. {record.status.message or ''}".strip()
+    return "The session is not running here."
+
+
 def is_alive(snapshot: Snapshot) -> bool:
     """Whether what an earlier generation started runs on untouched."""
     record, pod = snapshot.record, snapshot.pod

@@ -340,7 +340,7 @@ class KubernetesRuntime:
                     if spec is not None and pod is not None and judgement.is_up(snapshot):
                         return pod, spec
                     await changed.wait()
-        raise SessionUnreachable("The session is not running here.")
+        raise SessionUnreachable(judgement.why_not_up(self._picture.record(session)))
 
     async def _answers(self, pod: PodView, spec: SessionSpec) -> bool:
         """Whether the session's own server answers; what serves HTTP the kubelet has asked."""
