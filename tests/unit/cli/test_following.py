@@ -103,6 +103,29 @@ def test_phases_are_told_once_and_the_session_is_returned_as_it_is_then():
     ]
 
 
+def test_what_is_said_of_a_phase_that_goes_on_is_told_as_it_changes():
+    def going(id_: str, words: str) -> tuple[str, str, dict[str, Any]]:
+        timing = {"phase": "pulling", "elapsedMs": 100, "message": words, "ongoing": True}
+        return id_, "phase", {"generation": 1, "timing": timing}
+
+    done = {"phase": "pulling", "elapsedMs": 9000, "message": "1.2 GB in 9 s."}
+    script = Script(
+        [
+            going("5", "10 %"),
+            going("6", "10 %"),
+            going("7", "60 %"),
+            ("8", "phase", {"generation": 1, "timing": done}),
+            changed("9", state="running", generation=1, phases=[done]),
+        ]
+    )
+    _, told = wait(script, session("starting"))
+    assert told[1:-1] == [
+        "  pulling: 10 %",
+        "  pulling: 60 %",
+        "  pulling after 9.0 s: 1.2 GB in 9 s.",
+    ]
+
+
 def test_a_broken_stream_is_resumed_where_it_ended():
     away = CliError("away", ExitCode.UNREACHABLE)
     script = Script([changed("7", state="starting")], away, [changed("8", state="running")])

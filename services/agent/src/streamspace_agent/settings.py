@@ -252,6 +252,12 @@ class AgentSettings(ServiceSettings):
         description="kubernetes: seconds a registry may be out of reach before a start fails. "
         "One that says that there is no such image is believed at once.",
     )
+    fetch_patience: float = Field(
+        default=1800.0,
+        ge=0,
+        description="kubernetes: seconds a node may take to fetch an image. Big ones take "
+        "minutes the first time, and nodes do not tell how far they are.",
+    )
     api_patience: float = Field(
         default=60.0,
         ge=0,
@@ -384,6 +390,7 @@ def kubernetes_options(settings: AgentSettings) -> KubernetesOptions:
         on_drift=OnDrift(settings.on_drift),
         start_patience=settings.start_patience,
         pull_patience=settings.pull_patience,
+        fetch_patience=settings.fetch_patience,
     )
 
 

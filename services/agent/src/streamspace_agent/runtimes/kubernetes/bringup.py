@@ -163,13 +163,15 @@ class BringUp:
     ) -> Up:
         pause = _FIRST_PROBE
         pulling = _Patience(self._options.pull_patience)
+        fetch = _Fetch(self._options.fetch_word, self._options.fetch_patience)
         with self._picture.following(record.session) as changed:
             while True:
                 changed.clear()
                 snapshot = self._picture.snapshot(record.session)
                 self._check_current(record, snapshot, applied)
                 if self._is_current(snapshot, applied):
-                    started.take(diagnosis.steps(snapshot))
+                    fetching = fetch.seconds(diagnosis.is_fetching(snapshot))
+                    started.take(diagnosis.steps(snapshot, fetching))
                     await self._check_trouble(snapshot, pulling)
                 up = self._may_answer(snapshot, applied, spec)
                 if up is not None and await self._answers(up.pod, spec):
@@ -177,7 +179,7 @@ class BringUp:
                     return up
                 if up is None:
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(pulling.left()):
+                        async with asyncio.timeout(fetch.left() or pulling.left()):
                             await changed.wait()
                     continue
                 await asyncio.sleep(pause)
@@ -284,6 +286,28 @@ class _Patience:
         return left if left > 0 else None
 
 
+class _Fetch:
+    """For how long an image is being fetched, in steps of so many seconds, up to a limit."""
+
+    def __init__(self, step: float, limit: float) -> None:
+        self._step = step
+        self._limit = limit
+        self._since: float | None = None
+
+    def seconds(self, fetching: bool) -> float:
+        now = asyncio.get_running_loop().time()
+        if not fetching:
+            self._since = None
+            return 0.0
+        if self._since is None:
+            self._since = now
+        return min(now - self._since, self._limit) // self._step * self._step
+
+    def left(self) -> float | None:
+        """Seconds until there is another word to say; None while nothing is fetched."""
+        return self._step if self._since is not None else None
+
+
 class _Reported:
     """Reports each phase once, in order, with the ones between that nobody saw.
 
@@ -306,6 +330,9 @@ class _Reported:
                 if at >= self._next and step != self._said:
                     self._said = step
                     self._report(step.phase, step.message, ongoing=True)
+                    if step.phase is Phase.PULLING:
+                        # How long that takes is the image's to say, within its own limit.
+                        self._on_progress()
                 continue
             while self._next <= at:
                 phase = self._ORDER[self._next]

@@ -66,8 +66,13 @@ class Step:
     ongoing: bool = False
 
 
-def steps(snapshot: Snapshot) -> Iterator[Step]:
-    """How far a start is, in order, all but `ready`."""
+def steps(snapshot: Snapshot, fetching: float = 0.0) -> Iterator[Step]:
+    """How far a start is, in order, all but `ready`.
+
+    Args:
+        snapshot: what is seen of it.
+        fetching: for how many seconds its node has been fetching the image.
+    """
     pod = snapshot.pod
     if pod is None or not pod.scheduled:
         held_up = trouble(snapshot)
@@ -80,7 +85,7 @@ def steps(snapshot: Snapshot) -> Iterator[Step]:
     if pod.waiting_reason in _PULL_FAILED or _event(snapshot, pod, "Pulling"):
         fetched = _event(snapshot, pod, "Pulled")
         if not created and fetched is None:
-            yield Step(Phase.PULLING, _fetching(pod), ongoing=True)
+            yield Step(Phase.PULLING, _fetching(pod, fetching), ongoing=True)
             return
         yield Step(Phase.PULLING, _fetched(fetched.message) if fetched else None)
     if created:
@@ -91,10 +96,21 @@ def steps(snapshot: Snapshot) -> Iterator[Step]:
         yield Step(Phase.STARTED)
 
 
-def _fetching(pod: PodView) -> str:
+def is_fetching(snapshot: Snapshot) -> bool:
+    """Whether the node fetches the image right now, without trouble."""
+    last = list(steps(snapshot))[-1:]
+    return (
+        [(step.phase, step.ongoing) for step in last] == [(Phase.PULLING, True)]
+        and snapshot.pod is not None
+        and snapshot.pod.waiting_reason not in _PULL_FAILED
+    )
+
+
+def _fetching(pod: PodView, seconds: float) -> str:
     if pod.waiting_reason not in _PULL_FAILED:
         # The kubelet says when it begins and when it is done, and nothing of how far it is.
-        return "The node fetches the image."
+        so_far = f", for {seconds:g} s so far" if seconds else ""
+        return f"The node fetches the image{so_far}."
     failed = _pull(pod.waiting_message)
     return failed.message if failed.permanent else f"{failed.message} It is tried again."
 

@@ -103,6 +103,10 @@ class KubernetesOptions:
     start_patience: float = 240.0
     pull_patience: float = 20.0
     """For a registry that does not answer; one that says no is believed at once."""
+    fetch_patience: float = 1800.0
+    """For a node that fetches an image, which tells nobody how far it is."""
+    fetch_word: float = 30.0
+    """Between two words about that."""
     watch_turn: float = 300.0
     """How long a watch lasts before it is begun anew where it was; an API server spreads its
     watches over its replicas this way."""
