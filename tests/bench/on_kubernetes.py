@@ -17,12 +17,12 @@ from typing import Any
 
 import httpx2
 import psutil
-from tests.kubernetes.fake_node import FakeNode, copies, watched_creations
 from tests.bench.following import Followed, following
 from tests.bench.load import Connections, percentile
 from tests.bench.report import Figure, milliseconds
 from tests.bench.starts import NotStartedError, Run
 from tests.kubernetes import sites
+from tests.kubernetes.fake_node import FakeNode, copies, watched_creations
 from tests.kubernetes.onenode.cluster import Cluster, prepare
 from tests.kubernetes.onenode.given import GivenCluster
 from tests.support import images
@@ -118,8 +118,13 @@ async def _stop(connections: Connections, followed: Followed, *sessions: str) ->
 async def _beside_kubectl(
     connections: Connections, site: sites.Site, count: int = 20
 ) -> list[Figure]:
-    """Turn by turn, so that both find the machine in the same mood."""
-    ours, theirs = [], []
+    """Turn by turn, so that both find the machine in the same mood.
+
+    The pod is the same but for its name; it has no probe, so kubectl is content once its
+    container runs, and we once its desktop answers. For kubectl speaks that it has not to
+    be told, against it that it is started twice: what that takes is measured beside.
+    """
+    ours, theirs, starting = [], [], []
     manifest: dict[str, Any] = {}
     with watched_creations(site) as created:
         async with following(connections) as followed:
@@ -129,14 +134,19 @@ async def _beside_kubectl(
                 applied = created[run.session]
                 await _stop(connections, followed, run.session)
                 by_kubectl = await asyncio.to_thread(_by_kubectl, site, manifest, number)
+                began = time.time()
+                await asyncio.to_thread(site.kubectl, "version", "--client")
                 if number:  # The first ones find caches empty.
                     ours.append(run.ran - applied)
                     theirs.append(by_kubectl)
+                    starting.append(2 * (time.time() - began))
     added = percentile(ours, 0.95) - percentile(theirs, 0.95)
+    own = percentile(starting, 0.5)
     return [
         Figure("Deployment applied to `running` seen by a client", _spread(ours)),
         Figure("the same pod by `kubectl apply` and `kubectl wait`", _spread(theirs)),
         Figure("what we add, p95", milliseconds(added), "<= 150 ms"),
+        Figure("the same, but for kubectl's own two starts", milliseconds(added + own)),
     ]
 
 

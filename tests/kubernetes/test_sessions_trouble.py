@@ -91,6 +91,9 @@ async def test_an_image_that_does_not_exist_fails_the_session_and_is_named(user,
     failed = await user.wait_for(session, "failed", seconds=PATIENCE)
     assert failed["reason"] in {"image-not-found", "image-unavailable"}
     assert MISSING_IMAGE in failed["message"]
+    told = [event.data["timing"] for event in await history(user, session, "phase", until="failed")]
+    assert [each["phase"] for each in told if not each["ongoing"]] == ["scheduled"]
+    assert any(MISSING_IMAGE in each["message"] for each in told if each["ongoing"])
     assert await states(user, session, until="failed") == ["starting", "failed"]
     await eventually(lambda: site.left_of(session) == [], timeout=PATIENCE)
     assert site.record(session)["status"]["phase"] == "Failed"

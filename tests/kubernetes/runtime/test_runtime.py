@@ -101,9 +101,13 @@ async def test_a_session_that_no_node_has_room_for_says_so_when_patience_ends(
 ) -> None:
     runtime = await make_runtime(start_patience=5)
     huge = make_spec().model_copy(update={"resources": ResourceAmounts(cpu="200", memory="64Mi")})
+    heard = Heard()
     with pytest.raises(PermanentFailure, match="not enough free CPU") as failed:
-        await runtime.ensure_running(huge, 1, ignore)
+        await runtime.ensure_running(huge, 1, heard)
     assert failed.value.reason is Reason.UNSCHEDULABLE
+    # Its user knew so all the time.
+    assert heard.words == [(Phase.SCHEDULED, str(failed.value))]
+    assert heard.reached == []
 
 
 async def test_a_node_selector_that_fits_no_node_fails_at_once(
