@@ -5,10 +5,13 @@ import re
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from tests.support import images
 from tests.support.engine import Engine, EngineError
+from tests.support.images import File, Image
 from tests.support.installation import Installation
 from tests.support.phases import Heard, ignore
 from tests.support.registry import Registry
@@ -363,11 +366,25 @@ async def test_an_image_that_is_not_here_is_pulled(
         await runtime.ensure_running(make_spec(image=image), 1, heard)
         assert heard.reached == list(Phase)
         assert heard.words[0] == (Phase.PULLING, "Fetching the image.")
-        told = heard.outcomes[Phase.PULLING] or ""
-        assert re.fullmatch(r"[\d.]+ MB in \d+ s\.", told), told
     finally:
         await runtime.ensure_absent(S, 2, delete_home=False)
         engine.docker("image", "rm", image)
+
+
+async def test_what_was_fetched_is_told_by_its_weight(
+    runtime: DockerRuntime, make_spec: Any, registry: Registry, engine: Engine
+) -> None:
+    weight = Random(1).randbytes(8_000_000)
+    archive = images.archive(Image("streamspace.test/weight:1", files={"weight": File(weight)}))
+    registry.serve("a/weight", "1", archive)
+    image = f"{registry.address}/a/weight:1"
+    heard = Heard()
+    # There is nothing in it to start.
+    with pytest.raises(PermanentFailure):
+        await runtime.ensure_running(make_spec(image=image), 1, heard)
+    told = heard.outcomes[Phase.PULLING] or ""
+    assert re.fullmatch(r"8\.0 MB in \d+ s\.", told), told
+    engine.docker("image", "rm", image)
 
 
 async def test_capacity_is_that_of_the_engines_machine(

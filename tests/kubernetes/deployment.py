@@ -70,6 +70,26 @@ class Deployment:
             check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
 
+    def address(self, service: str) -> str:
+        """Where the Service is, whichever pods it has; reached from here where the route exists."""
+        spec = self.get(f"service/{service}", "--namespace=streamspace")["spec"]
+        return f"{spec['clusterIP']}:{spec['ports'][0]['port']}"
+
+    def restart(self, *workloads: str, namespace: str = "streamspace") -> None:
+        """Replace the pods of these, as an upgrade does, and wait until the old ones are gone."""
+        self.kubectl("rollout", "restart", f"--namespace={namespace}", *workloads)
+        self.wait_until_ready(namespace)
+        for each in workloads:
+            self._wait_until_alone(namespace, each.rpartition("/")[2])
+
+    def _wait_until_alone(self, namespace: str, name: str) -> None:
+        """Until the old pod is gone, and not only counted out."""
+        deadline = time.monotonic() + 120
+        chosen = f"--selector=app.kubernetes.io/name={name}"
+        while len(self.get("pods", f"--namespace={namespace}", chosen)["items"]) > 1:
+            assert time.monotonic() < deadline, f"the old pod of {name} does not end"
+            time.sleep(0.5)
+
     def apply(self, folder: Path) -> str:
         return self.kubectl("apply", "--server-side", "--kustomize", str(folder))
 
@@ -189,6 +209,7 @@ def overlay(folder: Path) -> Path:
         ),
         # As an ingress controller would come.
         _policy("users-of-the-tests", "gateway", ingress=[{"ports": [{"port": 8080}]}]),
+        _policy("viewers-of-the-tests", "vnc-proxy", ingress=[{"ports": [{"port": 8081}]}]),
     ]
     (folder / "network.yaml").write_text(yaml.safe_dump_all(policies))
     told = {

@@ -5,7 +5,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -15,6 +15,7 @@ import websockets
 from tests.kubernetes import deployment as deploying
 from tests.kubernetes.deployment import CATALOGS, CLUSTER, TEMPLATE, Deployment
 from tests.support.debian import UnavailableError
+from tests.support.rfb import RfbClient
 from tests.support.stack import Api
 from tests.support.stack import sign_in as sign_in_to
 
@@ -102,10 +103,11 @@ async def test_the_cluster_is_online_with_the_kubernetes_runtime(admin: Api) -> 
     await eventually(online, timeout=60)
 
 
+@pytest.mark.parametrize("template", [TEMPLATE, "starter_desktop"])
 async def test_a_desktop_runs_streams_and_goes(
-    admin: Api, deployment: Deployment, ports: dict[str, int]
+    admin: Api, deployment: Deployment, ports: dict[str, int], template: str
 ) -> None:
-    async with desktop(admin) as session_id:
+    async with desktop(admin, template) as session_id:
         pods = pods_of(deployment, session_id)
         assert len(pods) == 1
         assert await banner(admin, session_id, ports["relay"]) == b"RFB 003.008\n"
@@ -117,9 +119,9 @@ async def test_a_desktop_runs_streams_and_goes(
 
 
 @contextlib.asynccontextmanager
-async def desktop(user: Api) -> AsyncIterator[str]:
+async def desktop(user: Api, template: str = TEMPLATE) -> AsyncIterator[str]:
     """A running desktop, deleted at the end."""
-    session = await user.launch(TEMPLATE, persistentHome=False)
+    session = await user.launch(template, persistentHome=False)
     try:
         await user.wait_for(session["id"], "running", seconds=90)
         yield session["id"]
@@ -174,6 +176,26 @@ async def test_relays_hand_dial_backs_over_to_each_other(
             deployment.kubectl(
                 "scale", "--namespace=streamspace", "deployment/vnc-proxy", "--replicas=1"
             )
+
+
+async def test_the_agent_in_the_cluster_is_forbidden_nothing_and_dials_pods_by_itself(
+    admin: Api, deployment: Deployment, cluster: Any, ports: dict[str, int]
+) -> None:
+    audit_log = cluster.audit_log  # Skips where there is none.
+    async with desktop(admin) as session_id:
+        assert await banner(admin, session_id, ports["relay"]) == b"RFB 003.008\n"
+    mark = '"username":"system:serviceaccount:streamspace-agent:agent"'
+    asked = [json.loads(line) for line in audit_log.read_text().splitlines() if mark in line]
+    forbidden = {line["requestURI"] for line in asked if line["responseStatus"]["code"] == 403}
+    assert forbidden == set()
+    used = {
+        (line["verb"], line["objectRef"]["resource"], line["objectRef"].get("subresource"))
+        for line in asked
+        if "objectRef" in line
+    }
+    # The one right beyond its sessions' namespace; and none that only a way around would need.
+    assert ("list", "nodes", None) in used
+    assert not any(subresource == "portforward" for _, _, subresource in used)
 
 
 # ---- Apart -----------------------------------------------------------------------------------------------
@@ -256,8 +278,7 @@ async def test_a_session_reaches_neither_the_control_plane_nor_another_session(
 
 
 def test_an_update_of_the_gateway_refuses_no_request(deployment: Deployment) -> None:
-    service = deployment.get("service/gateway", "--namespace=streamspace")
-    url = f"http://{service['spec']['clusterIP']}:8080/api/v1/auth/jwks"
+    url = f"http://{deployment.address('gateway')}/api/v1/auth/jwks"
     try:
         assert ask_once(url).status_code == 200
     except httpx2.HTTPError:
@@ -274,9 +295,7 @@ def test_an_update_of_the_gateway_refuses_no_request(deployment: Deployment) -> 
     asking = threading.Thread(target=ask)
     asking.start()
     try:
-        deployment.kubectl("rollout", "restart", "--namespace=streamspace", "deployment/gateway")
-        deployment.wait_until_ready("streamspace")
-        wait_until_alone(deployment, "gateway")
+        deployment.restart("deployment/gateway")
     finally:
         stop.set()
         asking.join()
@@ -290,16 +309,128 @@ def ask_once(url: str) -> httpx2.Response:
         return client.get(url)
 
 
-def wait_until_alone(deployment: Deployment, name: str) -> None:
-    """Until the old pod is gone, and not only counted out."""
-    command = (
-        "get", "pods", "--namespace=streamspace", f"--selector=app.kubernetes.io/name={name}",
-        "--output=name",
-    )  # fmt: skip
-    deadline = time.monotonic() + 90
-    while len(deployment.kubectl(*command).split()) > 1:
-        assert time.monotonic() < deadline, "the old pod does not end"
-        time.sleep(0.5)
+class Watching:
+    """Somebody who looks at a desktop all the time, and comes again by the rules of our viewer."""
+
+    def __init__(self, user: Api, session_id: str, relay: str) -> None:
+        self.user, self.session_id, self.relay = user, session_id, relay
+        self.pictures = 0
+        self.closings: list[int] = []
+        self.gaps: list[float] = []
+        """Seconds from each loss of the stream to the next picture."""
+
+    async def look(self) -> None:
+        lost: float | None = None
+        while True:
+            if lost is not None:
+                await asyncio.sleep(_FIRST_PAUSE)
+            try:
+                answer = await self.user.post(
+                    f"/sessions/{self.session_id}/connect", json={"role": "control"}
+                )
+                assert answer.status_code == 200, answer.text
+                async with websockets.connect(
+                    f"ws://{self.relay}/streams/{self.session_id}",
+                    subprotocols=answer.json()["protocols"],
+                    compression=None,
+                    max_size=None,
+                    proxy=None,
+                ) as socket:
+                    screen = RfbClient(socket, patience=60)
+                    await screen.connect()
+                    while True:
+                        await screen.ask()
+                        await screen.update()
+                        self.pictures += 1
+                        if lost is not None:
+                            self.gaps.append(time.monotonic() - lost)
+                            lost = None
+                        await asyncio.sleep(0.05)
+            except websockets.ConnectionClosed as closed:
+                self.closings.append(closed.rcvd.code if closed.rcvd else 1006)
+                lost = lost or time.monotonic()
+            except OSError:
+                lost = lost or time.monotonic()
+
+
+_FIRST_PAUSE = 0.5
+"""Seconds before our viewer tries again; see services/web/src/viewer/reconnect.ts."""
+_STOPS = {4401, 4403, 4404, 4409, 4410}
+"""What makes our viewer give up."""
+
+
+@contextlib.asynccontextmanager
+async def watched(deployment: Deployment, password: str) -> AsyncIterator[Watching]:
+    """Somebody who sees a desktop, which is the same and runs in the end."""
+    url = f"http://{deployment.address('gateway')}"
+    async with httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
+        try:
+            user = await sign_in_to(client, "admin", password)
+        except httpx2.TransportError:
+            pytest.skip("this cluster's Services cannot be reached from here")
+        await have_catalog(user)
+        async with desktop(user) as session_id:
+            viewer = Watching(user, session_id, deployment.address("vnc-proxy"))
+            looking = asyncio.create_task(viewer.look())
+            try:
+                await until_seen_again(viewer, looking)
+                before = pod_facts(deployment, session_id)
+                yield viewer
+                await until_seen_again(viewer, looking)
+                assert pod_facts(deployment, session_id) == before
+                assert (await user.session(session_id))["state"] == "running"
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+
+
+def pod_facts(deployment: Deployment, session_id: str) -> list[str]:
+    """Which pod it is, and how often its desktop was started."""
+    return [
+        f"{pod['metadata']['uid']} {status['restartCount']} {status['containerID']}"
+        for pod in deployment.get("pods", "--namespace=streamspace-sessions")["items"]
+        if pod["metadata"]["name"].startswith(session_id)
+        for status in pod["status"]["containerStatuses"]
+    ]
+
+
+async def until_seen_again(viewer: Watching, looking: asyncio.Task[None]) -> None:
+    seen = viewer.pictures
+
+    def sees() -> bool:
+        if looking.done():
+            looking.result()
+        return viewer.pictures >= seen + 3
+
+    await eventually(sees, timeout=90)
+
+
+async def test_a_stream_goes_on_while_the_control_plane_is_replaced(
+    deployment: Deployment, password: str
+) -> None:
+    async with watched(deployment, password) as viewer:
+        replaced = ("gateway", "auth", "session", "catalog-sync")
+        await asyncio.to_thread(deployment.restart, *(f"deployment/{each}" for each in replaced))
+        seen = viewer.pictures
+        await eventually(lambda: viewer.pictures > seen, timeout=60)
+        # One connection from beginning to end.
+        assert viewer.closings == []
+
+
+async def test_a_viewer_is_back_by_itself_after_relay_and_agent_are_replaced(
+    deployment: Deployment, password: str, record_property: Callable[[str, object], None]
+) -> None:
+    async with watched(deployment, password) as viewer:
+        for namespace, name in (("streamspace", "vnc-proxy"), ("streamspace-agent", "agent")):
+            lost = len(viewer.closings)
+            await asyncio.to_thread(deployment.restart, f"deployment/{name}", namespace=namespace)
+            # Their pods carried the stream, and are gone.
+            await eventually(lambda lost=lost: len(viewer.closings) > lost, timeout=60)
+            seen = viewer.pictures
+            await eventually(lambda seen=seen: viewer.pictures > seen, timeout=60)
+        assert not _STOPS & set(viewer.closings)
+        record_property("seconds without a picture", [round(gap, 2) for gap in viewer.gaps])
+        record_property("closed with", viewer.closings)
 
 
 def test_what_is_metered_says_whose_it_is(deployment: Deployment) -> None:
