@@ -353,7 +353,7 @@ class Watching:
                 lost = lost or time.monotonic()
 
 
-_FIRST_PAUSE = 0.5
+_FIRST_PAUSE = 0.25
 """Seconds before our viewer tries again; see services/web/src/viewer/reconnect.ts."""
 _STOPS = {4401, 4403, 4404, 4409, 4410}
 """What makes our viewer give up."""

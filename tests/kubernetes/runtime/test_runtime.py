@@ -445,8 +445,9 @@ async def test_fifty_starts_at_once_all_end(make_runtime: Any, make_spec: MakeSp
 
 def test_no_setting_is_left_out() -> None:
     """The runtime's options all come from the agent's settings, or have a reason not to."""
+    from streamspace_agent.offers import kubernetes_options
     from streamspace_agent.runtimes.kubernetes.options import PodOptions
-    from streamspace_agent.settings import AgentSettings, kubernetes_options
+    from streamspace_agent.settings import AgentSettings
 
     made = kubernetes_options(AgentSettings(_env_file=None)).pods
     assert dataclasses.asdict(made) == dataclasses.asdict(PodOptions())

@@ -11,9 +11,10 @@ from streamspace_agent.domain import Observed
 from streamspace_agent.enrolment import read_enrolment
 from streamspace_agent.heartbeat import Identity, Pulse
 from streamspace_agent.main import make_runtime
+from streamspace_agent.offers import offered_capacity
 from streamspace_agent.ports import PassingFailure
 from streamspace_agent.runtimes.null import NullOptions, NullRuntime
-from streamspace_agent.settings import AgentSettings, offered_capacity
+from streamspace_agent.settings import AgentSettings
 from streamspace_common.contracts.base import Message
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import Capacity, Heartbeat, Inventory, ResourceState

@@ -19,6 +19,7 @@ from streamspace_agent.effects import EffectsFile, EffectsFileError, Recorded
 from streamspace_agent.enrolment import Membership, read_enrolment
 from streamspace_agent.handlers import CommandHandler
 from streamspace_agent.heartbeat import Identity, Pulse
+from streamspace_agent.offers import kubernetes_options, offered_capacity
 from streamspace_agent.ports import Runtime
 from streamspace_agent.publishing import BusAnnouncer, BusEvents
 from streamspace_agent.reports import Reporter
@@ -26,7 +27,7 @@ from streamspace_agent.runtimes.null import NullOptions, NullRuntime
 from streamspace_agent.runtimes.process.paths import Layout, UnsafeDirectoryError
 from streamspace_agent.runtimes.process.runtime import ProcessRuntime
 from streamspace_agent.runtimes.process.starts import ProcessOptions
-from streamspace_agent.settings import AgentSettings, kubernetes_options, offered_capacity
+from streamspace_agent.settings import AgentSettings
 from streamspace_agent.tunnels import Tunnels, dialling
 from streamspace_common.bus import Bus, RetryPolicy
 from streamspace_common.contracts import permissions

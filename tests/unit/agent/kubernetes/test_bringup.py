@@ -9,7 +9,7 @@ import pytest
 from tests.support.phases import Heard
 
 from streamspace_agent.ports import PermanentFailure
-from streamspace_agent.runtimes.kubernetes import views
+from streamspace_agent.runtimes.kubernetes import reading, views
 from streamspace_agent.runtimes.kubernetes.bringup import BringUp
 from streamspace_agent.runtimes.kubernetes.options import Access, KubernetesOptions, PodOptions
 from streamspace_agent.runtimes.kubernetes.views import DeploymentView, PodView, Record, Snapshot
@@ -47,7 +47,7 @@ def creating() -> PodView:
             "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}],
         },
     }
-    view = views.read_pod(manifest)
+    view = reading.read_pod(manifest)
     assert view is not None
     return view
 

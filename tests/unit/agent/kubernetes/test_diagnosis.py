@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streamspace_agent.runtimes.kubernetes import diagnosis, views
+from streamspace_agent.runtimes.kubernetes import diagnosis, reading
 from streamspace_agent.runtimes.kubernetes.diagnosis import Step
 from streamspace_agent.runtimes.kubernetes.views import Snapshot
 from streamspace_common.contracts.ids import SessionId
@@ -36,13 +36,13 @@ def pod(
         "spec": {"nodeName": "node-1"},
         "status": {"conditions": list(conditions), "containerStatuses": [container]} | status,
     }
-    view = views.read_pod(manifest)
+    view = reading.read_pod(manifest)
     assert view is not None
     return view
 
 
 def event(reason: str, message: str = "", kind: str = "Normal") -> Any:
-    return views.read_event(
+    return reading.read_event(
         {
             "metadata": {"name": f"{POD}.{reason}", "resourceVersion": "6"},
             "involvedObject": {"kind": "Pod", "name": POD},
@@ -68,7 +68,7 @@ def unscheduled(message: str) -> Snapshot:
 
 
 def refused(message: str) -> Snapshot:
-    deployment = views.read_deployment(
+    deployment = reading.read_deployment(
         {
             "metadata": {
                 "name": S,

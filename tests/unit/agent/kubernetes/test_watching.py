@@ -5,7 +5,7 @@ import contextlib
 from collections import deque
 from typing import Any
 
-from streamspace_agent.runtimes.kubernetes import kinds, views
+from streamspace_agent.runtimes.kubernetes import kinds, reading
 from streamspace_agent.runtimes.kubernetes.api import Change
 from streamspace_agent.runtimes.kubernetes.errors import GoneError, UnreachableError
 from streamspace_agent.runtimes.kubernetes.views import Record
@@ -56,7 +56,7 @@ async def running(cluster: ScriptedCluster, changes: list[Any] | None = None):
         if changes is not None:
             changes.append((view.session, view.generation, there))
 
-    feed: Feed[Record] = Feed(cluster, kinds.SESSION, views.read_record, changed)  # type: ignore[arg-type]
+    feed: Feed[Record] = Feed(cluster, kinds.SESSION, reading.read_record, changed)  # type: ignore[arg-type]
     task = asyncio.create_task(feed.run())
     try:
         async with asyncio.timeout(5):

@@ -7,7 +7,8 @@ claim of the user's, which no session owns. Everything lies in one namespace.
 One session, from the bottom up:
 
     kinds        which resources there are      options      what the settings say
-    manifests    the resources of a session     views        what comes back, read
+    manifests    the resources of a session     views        what is known of one
+    reading      what comes back, as views
     diagnosis    pods and events in words       judgement    what is true, what is to be done
     errors       what it says no with           pacing       how fast it is asked
     transport    how requests get there         api          what is asked

@@ -23,12 +23,12 @@ from streamspace_agent.runtimes.kubernetes.diagnosis import Step, Trouble
 from streamspace_agent.runtimes.kubernetes.errors import AlreadyExistsError, NotFoundError
 from streamspace_agent.runtimes.kubernetes.kinds import Manifest
 from streamspace_agent.runtimes.kubernetes.options import KubernetesOptions
+from streamspace_agent.runtimes.kubernetes.reading import read_deployment
 from streamspace_agent.runtimes.kubernetes.views import (
     DeploymentView,
     PodView,
     Record,
     Snapshot,
-    read_deployment,
 )
 from streamspace_agent.runtimes.kubernetes.watching import Picture
 from streamspace_common.contracts.catalog import Protocol

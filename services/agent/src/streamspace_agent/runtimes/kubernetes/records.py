@@ -18,7 +18,8 @@ from streamspace_agent.runtimes.kubernetes.errors import (
 )
 from streamspace_agent.runtimes.kubernetes.kinds import Manifest
 from streamspace_agent.runtimes.kubernetes.options import PodOptions
-from streamspace_agent.runtimes.kubernetes.views import Record, Status, read_record
+from streamspace_agent.runtimes.kubernetes.reading import read_record
+from streamspace_agent.runtimes.kubernetes.views import Record, Status
 from streamspace_agent.runtimes.kubernetes.watching import Picture
 from streamspace_common.contracts.ids import SessionId
 from streamspace_common.contracts.sessions import DesiredState, SessionSpec

@@ -8,7 +8,8 @@ from streamspace_agent.runtimes.kubernetes import kinds, manifests
 from streamspace_agent.runtimes.kubernetes.api import ClusterApi
 from streamspace_agent.runtimes.kubernetes.errors import ConflictError, NotFoundError
 from streamspace_agent.runtimes.kubernetes.options import KubernetesOptions
-from streamspace_agent.runtimes.kubernetes.views import DeploymentView, Record, read_deployment
+from streamspace_agent.runtimes.kubernetes.reading import read_deployment
+from streamspace_agent.runtimes.kubernetes.views import DeploymentView, Record
 from streamspace_agent.runtimes.kubernetes.watching import Picture
 from streamspace_common.contracts.ids import SessionId
 from streamspace_common.contracts.sessions import DesiredState

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Generic, Protocol, TypeVar
 
-from streamspace_agent.runtimes.kubernetes import kinds, views
+from streamspace_agent.runtimes.kubernetes import kinds, reading
 from streamspace_agent.runtimes.kubernetes.api import Change, ClusterApi
 from streamspace_agent.runtimes.kubernetes.errors import (
     ApiError,
@@ -202,7 +202,7 @@ class EventFeed:
                     version = change.resource["metadata"].get("resourceVersion") or version
                     pause = _SHORTEST_PAUSE
                     if change.type in {"ADDED", "MODIFIED"}:
-                        view = views.read_event(change.resource)
+                        view = reading.read_event(change.resource)
                         if view is not None and view.about_kind == kinds.POD.kind:
                             self._on_change(view)
                 await asyncio.sleep(_BETWEEN)
@@ -220,13 +220,13 @@ class Picture:
     def __init__(self, api: ClusterApi, turn: float = TURN) -> None:
         ours = kinds.OURS
         self.sessions: Feed[Record] = Feed(
-            api, kinds.SESSION, views.read_record, self._record_changed, turn=turn
+            api, kinds.SESSION, reading.read_record, self._record_changed, turn=turn
         )
         self.deployments: Feed[DeploymentView] = Feed(
-            api, kinds.DEPLOYMENT, views.read_deployment, self._deployment_changed, ours, turn
+            api, kinds.DEPLOYMENT, reading.read_deployment, self._deployment_changed, ours, turn
         )
         self.pods: Feed[PodView] = Feed(
-            api, kinds.POD, views.read_pod, self._pod_changed, ours, turn
+            api, kinds.POD, reading.read_pod, self._pod_changed, ours, turn
         )
         self.events = EventFeed(api, self._event_came, turn)
         self.on_change: Callable[[SessionId], None] = lambda _session: None
