@@ -5,6 +5,7 @@ What no rendering can show, a test cluster does: tests/kubernetes/test_deploy.py
 
 import functools
 import json
+import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -113,6 +114,21 @@ def test_every_kustomization_names_what_exists_and_leaves_out_nothing(folder: Pa
         assert (folder.parent / name).exists(), name
     beside = {path.name for path in folder.parent.iterdir() if path.is_file()}
     assert beside - {folder.name, "README.md"} <= named, "lies there and is used by nobody"
+
+
+def test_what_an_agents_overlay_leaves_to_be_filled_in_is_right(tmp_path: Path) -> None:
+    text = (ROOT / "overlays/prod/agent/kustomization.yaml").read_text()
+    _, _, optional = text.partition("fetched from:\n")
+    filled = text.replace(optional, re.sub(r"^# ?", "", optional, flags=re.MULTILINE))
+    above = os.path.relpath(ROOT, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(filled.replace("../../..", above))
+    made = [each for each in yaml.safe_load_all(run("kustomize", str(tmp_path))) if each]
+    (settings,) = (each["data"] for each in made if each["kind"] == "ConfigMap")
+    mirrors = json.loads(settings["STREAMSPACE_AGENT_IMAGE_MIRRORS"])
+    assert mirrors == {"streamspace/": "registry.example.org/streamspace/"}
+    (agent,) = (each for each in made if each["kind"] == "Deployment")
+    (container,) = agent["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith(mirrors["streamspace/"])
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
