@@ -321,3 +321,27 @@ async def test_a_service_is_visible_to_the_micro_protocol(bus: Bus) -> None:
     info = json.loads(answer.data)
     assert [(e["name"], e["subject"]) for e in info["endpoints"]] == [("jwks", "svc.auth.jwks")]
     await served.stop()
+
+
+async def test_a_server_that_hangs_while_a_service_begins_is_waited_for(
+    nats_server: NatsServer, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, tries = bus.link.client, 0
+    flush = client.flush
+
+    async def flush_soon(timeout: float = 10) -> None:
+        nonlocal tries
+        tries += 1
+        await flush(min(timeout, 0.05))
+
+    monkeypatch.setattr(client, "flush", flush_soon)
+    nats_server.pause()
+    try:
+        beginning = asyncio.create_task(bus.serve("demo", {ECHO: echo}))
+        await eventually(lambda: tries > 3 or beginning.done())
+        assert not beginning.done()
+    finally:
+        nats_server.resume()
+    served = await beginning
+    assert (await bus.call(ECHO, Text(text="here"))).text == "here"
+    await served.stop()

@@ -289,6 +289,25 @@ class Link:
         except (nats_errors.Error, OSError) as error:
             raise BusUnavailableError(str(error)) from error
 
+    async def until_known(self) -> None:
+        """Return once the server knows every subscription made so far, however long it hangs.
+
+        A connection that breaks meanwhile takes them along to the next one.
+
+        Raises:
+            BusUnavailableError: the connection is closed for good.
+        """
+        while True:
+            try:
+                await self.client.flush()
+            except (nats_errors.Error, OSError) as error:
+                if self.client.is_closed:
+                    raise BusUnavailableError(str(error)) from error
+                log.debug("bus.not_flushed", error=_words(error))
+                await asyncio.sleep(_NOTICE)
+            else:
+                return
+
     async def drain(self) -> None:
         """Let handlers finish what they have received, send the rest, and close."""
         self._leaving = True

@@ -13,11 +13,11 @@ protocol, and comes out of `call` as the `ProblemError` that the handler raised.
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
 from nats import errors as nats_errors
-from nats.micro import add_service
 from nats.micro.request import ERROR_CODE_HEADER, Request
 from nats.micro.service import EndpointConfig, Service, ServiceConfig
 from pydantic import ValidationError
@@ -145,18 +145,21 @@ class Served:
     async def start(self, endpoints: Mapping[str, tuple[str, type[Contract], Handler]]) -> None:
         """Serve `endpoints`: method name -> (subject, request model, handler)."""
         try:
-            self._service = await add_service(
+            self._service = Service(
                 self._link.client, ServiceConfig(name=self._name, version=_VERSION)
             )
+            with suppress(nats_errors.FlushTimeoutError):
+                # The last it does; we have more patience with a server that hangs.
+                await self._service.start()
             for name, (subject, model, handler) in endpoints.items():
                 await self._service.add_endpoint(
                     EndpointConfig(
                         name=name, subject=subject, handler=self._accept(subject, model, handler)
                     )
                 )
-            await self._link.client.flush()
         except (nats_errors.Error, OSError) as error:
             raise BusUnavailableError(f"cannot serve {self._name}: {error}") from error
+        await self._link.until_known()
 
     async def stop(self, timeout: float = 20.0) -> None:
         """Take no more requests; answer those taken, for `timeout` seconds at most."""

@@ -43,9 +43,9 @@ class Subscription:
             self._subscription = await self._link.client.subscribe(
                 self._subject, queue=queue, cb=self._on_message, pending_msgs_limit=pending_limit
             )
-            await self._link.client.flush()
         except (nats_errors.Error, OSError) as error:
             raise BusUnavailableError(f"cannot subscribe to {self._subject}: {error}") from error
+        await self._link.until_known()
 
     async def stop(self) -> None:
         """Receive no more; what was received but not begun is forgotten."""
