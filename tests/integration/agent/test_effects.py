@@ -14,7 +14,7 @@ from streamspace_common.testing.clock import FakeClock
 S = SessionId("ada-terminal-00000001")
 
 
-def ignore(_phase):
+def ignore(_phase, _message=None, /, *, ongoing=False):
     pass
 
 
@@ -56,8 +56,13 @@ async def test_every_effect_is_told_when_it_begins_and_when_it_ends(runtime, mak
 
 async def test_a_start_that_is_cut_short_says_so(runtime, make_spec, path):
     begun = asyncio.Event()
-    start = asyncio.create_task(runtime.ensure_running(make_spec(), 1, lambda _phase: begun.set()))
-    await begun.wait()
+
+    def reached(_phase, _message=None, /, *, ongoing=False):
+        begun.set()
+
+    start = asyncio.create_task(runtime.ensure_running(make_spec(), 1, reached))
+    async with asyncio.timeout(20):
+        await begun.wait()
     start.cancel()
     await asyncio.gather(start, return_exceptions=True)
     assert told(path)[-1] == (1, 1, "running", "cut-short")
