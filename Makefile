@@ -96,6 +96,10 @@ fmt: ## Format the Python code
 proto: ## Write proto/ from the contracts
 	@$(BIN)/python -m streamspace_common.protogen
 
+.PHONY: corpus
+corpus: ## Keep what a release says, for ever (VERSION=1.2.3)
+	@$(BIN)/python -m streamspace_common.protogen --freeze $(VERSION)
+
 .PHONY: openapi
 openapi: ## Write the OpenAPI document and the web app's client
 	@$(BIN)/python -m streamspace_gateway.openapi docs/reference/openapi.json

@@ -1,9 +1,10 @@
-"""`python -m streamspace_common.protogen [--check] [--directory proto]`."""
+"""`python -m streamspace_common.protogen [--check | --freeze VERSION] [--directory proto]`."""
 
 import argparse
 import sys
 from pathlib import Path
 
+from streamspace_common.protogen import corpus
 from streamspace_common.protogen.files import broken_promises, differences, wanted
 
 
@@ -16,6 +17,9 @@ def main() -> int:
         "--allow-breaking",
         action="store_true",
         help="write although an older version would not understand; before a release only",
+    )
+    parser.add_argument(
+        "--freeze", metavar="VERSION", help="keep what a release says, for ever; see corpus/"
     )
     arguments = parser.parse_args()
     directory: Path = arguments.directory
@@ -31,6 +35,18 @@ def main() -> int:
         return 1
     if not arguments.check:
         _write(directory)
+    if arguments.freeze:
+        return _freeze(directory, arguments.freeze)
+    return 0
+
+
+def _freeze(directory: Path, version: str) -> int:
+    try:
+        release = corpus.freeze(directory, version)
+    except corpus.CannotFreezeError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"froze {release}\n")
     return 0
 
 

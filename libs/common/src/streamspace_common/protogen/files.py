@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from streamspace_common.contracts.base import Contract
+from streamspace_common.protogen import corpus
 from streamspace_common.protogen.asyncapi import document
 from streamspace_common.protogen.catalogue import Payload, payloads
 from streamspace_common.protogen.samples import sample
@@ -46,6 +47,7 @@ def schema(payload: Payload) -> dict[str, Any]:
 def differences(directory: Path) -> Iterator[str]:
     """What `--check` tells: files that are missing, differ, or break with the past."""
     yield from broken_promises(directory)
+    yield from corpus.trouble(directory)
     for path, text in wanted(directory).items():
         if not path.exists():
             yield f"{path} is missing"
