@@ -1390,9 +1390,12 @@ export interface components {
         /**
          * Reason
          * @description Why a session is in the state it is in; stable codes for people and programs.
+         *
+         *     One that only newer versions know is read as `other`: what happened must not be lost
+         *     for the want of a word, and the message beside it tells more anyway.
          * @enum {string}
          */
-        Reason: "user" | "start-failed" | "wake-failed" | "hibernate-failed" | "stop-failed" | "desktop-died" | "missing-program" | "no-space" | "unsupported-template" | "image-not-found" | "image-denied" | "image-unavailable" | "unschedulable" | "quota-exceeded" | "crash-loop" | "out-of-memory" | "deadline-exceeded" | "cluster-offline" | "lost" | "idle" | "max-duration";
+        Reason: "user" | "start-failed" | "wake-failed" | "hibernate-failed" | "stop-failed" | "desktop-died" | "missing-program" | "no-space" | "unsupported-template" | "image-not-found" | "image-denied" | "image-unavailable" | "unschedulable" | "quota-exceeded" | "crash-loop" | "out-of-memory" | "deadline-exceeded" | "cluster-offline" | "lost" | "idle" | "max-duration" | "other";
         /**
          * Redriven
          * @description How many sessions' newest commands are sent to the cluster again.

@@ -80,6 +80,7 @@ const REASONS: Record<Reason, string> = {
   lost: "The cluster no longer knows this session.",
   idle: "Nobody used it for a while.",
   "max-duration": "Its time limit was reached.",
+  other: "The cluster gave a reason that this version does not know.",
 };
 
 const NEXT_STEPS: Partial<Record<Reason, string>> = {

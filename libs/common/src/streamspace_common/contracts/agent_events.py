@@ -1,9 +1,20 @@
 """What agents saw or did: reports on one session and one generation of its commands."""
 
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
 
 from streamspace_common.contracts.event_base import AgentEvent
-from streamspace_common.contracts.sessions import PhaseTiming, Reason
+from streamspace_common.contracts.sessions import Phase, PhaseTiming, Reason
+
+_PHASES = frozenset(Phase)
+
+
+def _known(phases: Any) -> Any:
+    """Without the phases that only newer agents know: a start counts whatever led to it."""
+    if not isinstance(phases, list):
+        return phases
+    return [one for one in phases if not isinstance(one, dict) or one.get("phase") in _PHASES]
 
 
 class CommandReceived(AgentEvent):
@@ -24,7 +35,7 @@ class SessionStarted(AgentEvent):
 
     TYPE: ClassVar[str] = "session.started.v1"
     KIND: ClassVar[str] = "started"
-    phases: tuple[PhaseTiming, ...] = ()
+    phases: Annotated[tuple[PhaseTiming, ...], BeforeValidator(_known)] = ()
 
 
 class SessionHibernated(AgentEvent):

@@ -65,7 +65,11 @@ class PhaseTiming(Contract):
 
 
 class Reason(StrEnum):
-    """Why a session is in the state it is in; stable codes for people and programs."""
+    """Why a session is in the state it is in; stable codes for people and programs.
+
+    One that only newer versions know is read as `other`: what happened must not be lost
+    for the want of a word, and the message beside it tells more anyway.
+    """
 
     USER = "user"
     START_FAILED = "start-failed"
@@ -88,6 +92,11 @@ class Reason(StrEnum):
     LOST = "lost"
     IDLE = "idle"
     MAX_DURATION = "max-duration"
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Reason | None":
+        return cls.OTHER if isinstance(value, str) else None
 
 
 class ViewerRole(StrEnum):
