@@ -128,7 +128,8 @@ def stream_config(stream: Stream, *, num_replicas: int = 1) -> dict[str, Any]:
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "compression": "s2" if stream.compressed else "none",
+        # See docs/decisions/0009: servers damaged their last block with it.
+        "compression": "none",
         "num_replicas": num_replicas,
         "max_age": _nanoseconds(stream.max_age),
         "max_bytes": stream.max_bytes,

@@ -30,10 +30,6 @@ class Stream:
     message_ttl: bool = False
     immutable: bool = False
     """Neither deleting nor purging messages is possible, not even for us."""
-    compressed: bool = False
-    """Only for what is never removed from the middle. Where messages are replaced or purged,
-    a copy (nats-server 2.15.1, three servers) that was killed, caught up and was started
-    again could not read its own last block: `s2: corrupt input`, and stayed unhealthy."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,6 @@ EVENTS = Stream(
     max_consumers=5000,
     # Agents publish here: without this a header could roll up and so wipe the stream.
     immutable=True,
-    compressed=True,
 )
 
 DLQ = Stream(

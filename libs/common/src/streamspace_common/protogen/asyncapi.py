@@ -219,7 +219,7 @@ def _stream(stream: Stream) -> dict[str, Any]:
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "compression": "s2" if stream.compressed else "none",
+        "compression": "none",
         "maxAge": _duration(stream.max_age),
         "maxBytes": stream.max_bytes,
         "maxMessageSize": stream.max_message_size,

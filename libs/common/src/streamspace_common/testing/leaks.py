@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import psutil
 import pytest
@@ -12,6 +12,9 @@ import structlog
 
 _GRACE = 2.0
 """Seconds for what is ending already."""
+
+shared: list[Callable[[], set[int]]] = []
+"""Who has processes that several tests use and restart: each tells their pids of now."""
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,8 @@ def no_leaked_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     # A server that all tests share may have been restarted by this one.
     if left and "postgres_server" in request.fixturenames:
         left -= _shared_server(request)
+    restarted = {pid for pids in shared for pid in pids()}
+    left = {process for process in left if process.pid not in restarted}
     if left:
         _, left_alive = psutil.wait_procs(left, timeout=_GRACE)
         names = [_describe(process) for process in left_alive]
