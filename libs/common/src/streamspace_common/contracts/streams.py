@@ -39,7 +39,9 @@ class Durable:
     name: str
     stream: str
     filters: tuple[Subject, ...]
-    ack_wait: timedelta = timedelta(seconds=30)
+    ack_wait: timedelta = timedelta(seconds=20)
+    """What was on its way to a client when its server left comes again after this: measured,
+    30 seconds made a start take 30.1. Whoever works on something says so three times as often."""
     max_deliver: int = 8
     max_ack_pending: int = 64
 
