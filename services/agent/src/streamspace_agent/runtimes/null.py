@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
 import aiofastnet
 
@@ -350,10 +351,9 @@ class _Echo(asyncio.Protocol):
     """The far end of a null session."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.write(BANNER)
+        # Not by `isinstance`: uvloop's transports are none of asyncio's classes.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(BANNER)
 
     def data_received(self, data: bytes) -> None:
-        if isinstance(self._transport, asyncio.WriteTransport):
-            self._transport.write(data)
+        self._transport.write(data)
