@@ -210,9 +210,12 @@ async def test_a_session_lives_from_start_to_stop_and_leaves_nothing(
         "ready",
     ]
     assert [e.id for e in control_plane.events] == [
-        f"{start.command_id}.1.command_received",
-        *(f"{start.command_id}.1.phase_reached.{timing.phase}" for timing in started.phases),
-        f"{start.command_id}.1.started",
+        f"{start.session_id}.{start.command_id}.1.command_received",
+        *(
+            f"{start.session_id}.{start.command_id}.1.phase_reached.{timing.phase}"
+            for timing in started.phases
+        ),
+        f"{start.session_id}.{start.command_id}.1.started",
     ]
     await eventually(lambda: control_plane.heartbeats[-1].running_sessions == 1)
 
@@ -357,7 +360,7 @@ async def test_a_repeated_command_is_answered_again_without_being_repeated(
         StartSession, spec=make_spec(), generation=1, command_id=start.command_id, attempt=2
     )
     again = await control_plane.heard(SessionStarted, count=2)
-    assert again.id == f"{start.command_id}.2.started"
+    assert again.id == f"{again.session_id}.{start.command_id}.2.started"
     assert agent.pids() == before
 
 

@@ -1,8 +1,10 @@
 """The events of an agent, made from what happened: pure but for the time that is passed in.
 
 An event's id is derived from what it tells, so telling it again after a crash stores it
-once: `<command>.<attempt>.<kind>[.<phase>[.<number>]]` for what a command caused, and
-`<session>.<generation>.died.<incarnation>` for a desktop that ended by itself.
+once: `<session>.<command>.<attempt>.<kind>[.<phase>[.<number>]]` for what a command caused, and
+`<session>.<generation>.died.<incarnation>` for a desktop that ended by itself. Whoever could
+guess an id could have the event dropped as one that is there already: the session's and the
+command's random parts together are more than one can try.
 """
 
 from dataclasses import dataclass
@@ -92,7 +94,7 @@ class Reporter:
 
     def _of(self, command: AnyCommand, at: datetime, kind: str) -> dict[str, Any]:
         return {
-            "id": f"{command.command_id}.{command.attempt}.{kind}",
+            "id": f"{command.session_id}.{command.command_id}.{command.attempt}.{kind}",
             "at": at,
             "cluster_id": self.cluster,
             "instance": self.instance,
