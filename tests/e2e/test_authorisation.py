@@ -85,6 +85,9 @@ MATRIX: dict[str, Expected] = {
     "POST /clusters/{cluster_id}/drain": operators(404),  # Draining ours would hinder others.
     "POST /clusters/{cluster_id}/undrain": operators(404),
     "POST /clusters/{cluster_id}/redrive": admins(202),
+    "POST /clusters/{cluster_id}/revoke": admins(
+        404
+    ),  # Of one that nobody knows: it would end here.
     # Sessions.
     "GET /sessions": signed_in(200),
     "POST /sessions": signed_in(404),  # There is no such template.
@@ -189,7 +192,7 @@ class World:
         values = {
             "template_id": "starter_desktop",
             "catalog_id": "starter",
-            "cluster_id": "nowhere" if route.endswith("drain") else "local",
+            "cluster_id": "nowhere" if route.endswith(("drain", "revoke")) else "local",
             "letter_id": "cmd-0a1b2c3d.1",
             "user_id": self.callers["owner"].user_id,
             "session_id": session_id,

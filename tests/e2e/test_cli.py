@@ -228,6 +228,10 @@ async def test_a_cluster_is_enrolled_into_a_file_of_ones_own(
     again = await shell.run("clusters", "enrol", "other", "--file", "far.json")
     assert again.code == 5
     assert json.loads(written.read_text()) == enrolment
+    renewed = await shell.run("clusters", "enrol", "far-away", "--replace", "--file", "new.json")
+    assert renewed.code == 0, renewed.err
+    assert (await shell.run("clusters", "revoke", "far-away")).code == 0
+    assert (await shell.run("clusters", "revoke", "nowhere")).code == 4
     listed = await shell.json("clusters", "list")
     assert {"local", "far-away"} <= {each["id"] for each in listed}
 

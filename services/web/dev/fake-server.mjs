@@ -256,6 +256,7 @@ function answer(method, path, query, body, headers) {
   if (name === "GET clusters") return ok({ items: clusters });
   if (name === "GET dead-letters") return ok({ items: letters.filter(({ state }) => query.getAll("state").includes(state)), nextCursor: null });
   if (name === "POST dead-letters") return settle(letters.find(({ id }) => id === second), third, who);
+  if (name === "POST clusters" && third === "revoke") return ok(undefined, 204);
   if (name === "POST clusters" && second) {
     const found = clusters.find(({ id }) => id === second);
     const drained = third === "drain";

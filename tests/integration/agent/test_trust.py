@@ -9,10 +9,10 @@ import pytest
 import pytest_asyncio
 from websockets.asyncio.server import ServerConnection, serve
 
-from streamspace_agent.enrolment import read_enrolment
+from streamspace_agent.enrolment import from_file, join
 from streamspace_agent.tunnels import dialling
 from streamspace_auth.enrolment import NatsEnroller, read_authorities
-from streamspace_common.bus.credentials import Trust
+from streamspace_auth.sealing import Seal
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.runtime.supervisor import FatalError
 from streamspace_common.testing.waiting import eventually
@@ -46,13 +46,13 @@ async def relay(authorities: Path) -> AsyncIterator[str]:
 
 def enrolment_file(folder: Path, authorities: str | None) -> Path:
     enroller = NatsEnroller(
-        Trust.new().agents,
+        Seal(bytes(32)),
         nats_urls=("tls://nats.example.org:4222",),
         tunnel_url="wss://streams.example.org",
         certificate_authorities=authorities,
     )
     path = folder / "enrolment.json"
-    path.write_bytes(enroller.mint(LAB).enrolment.to_json())
+    path.write_bytes(enroller.mint(LAB, datetime.now(UTC), account=None).enrolment.to_json())
     return path
 
 
@@ -60,7 +60,7 @@ async def test_the_agent_dials_a_relay_that_its_enrolment_vouches_for(
     tmp_path: Path, authorities: Path, relay: str
 ) -> None:
     path = enrolment_file(tmp_path, read_authorities(authorities))
-    membership = read_enrolment(path, tmp_path / "state")
+    membership = join(from_file(path), tmp_path / "state")
     assert membership.ca_file is not None
     assert membership.ca_file.read_text() == authorities.read_text()
     assert membership.ca_file.stat().st_mode & 0o077 == 0
@@ -70,19 +70,19 @@ async def test_the_agent_dials_a_relay_that_its_enrolment_vouches_for(
 
 
 async def test_it_dials_no_other_one(tmp_path: Path, relay: str) -> None:
-    membership = read_enrolment(enrolment_file(tmp_path, None), tmp_path / "state")
+    membership = join(from_file(enrolment_file(tmp_path, None)), tmp_path / "state")
     assert membership.ca_file is None
     with pytest.raises(OSError, match="certificate"):
         await dialling(membership.ca_file)(relay, {}, 5.0)
 
 
 def test_an_enrolment_that_moved_brings_its_certificates_along(authorities: Path) -> None:
-    issuer = Trust.new().agents
-    before = NatsEnroller(issuer, nats_urls=("nats://a",), tunnel_url="ws://a")
+    seal = Seal(bytes(32))
+    before = NatsEnroller(seal, nats_urls=("nats://a",), tunnel_url="ws://a")
     after = NatsEnroller(
-        issuer, nats_urls=("tls://b",), tunnel_url="wss://b", certificate_authorities="PEM"
+        seal, nats_urls=("tls://b",), tunnel_url="wss://b", certificate_authorities="PEM"
     )
-    moved = after.relocated(before.mint(LAB).enrolment)
+    moved = after.relocated(before.mint(LAB, datetime.now(UTC), account=None).enrolment)
     assert (moved.nats_urls, moved.certificate_authorities) == (("tls://b",), "PEM")
 
 

@@ -15,14 +15,20 @@ import asyncpg
 import jwt
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from streamspace_auth.handlers import methods
+from streamspace_auth.access import NatsServers
+from streamspace_auth.handlers import methods, methods_for_clusters
 from streamspace_auth.main import Parts, build, prepare
 from streamspace_auth.settings import AuthSettings
-from streamspace_common.bus import Bus, StartAt, provision
-from streamspace_common.bus.credentials import Trust, server_config, service_credentials
+from streamspace_common.bus import Bus, Identity, StartAt, provision
+from streamspace_common.bus.credentials import (
+    Trust,
+    account_credentials,
+    server_config,
+    service_credentials,
+)
 from streamspace_common.contracts.events import Event, parse_event
 from streamspace_common.contracts.identity import Principal, Role, User
-from streamspace_common.contracts.permissions import SERVICES
+from streamspace_common.contracts.permissions import ACCOUNTS, SERVICES
 from streamspace_common.contracts.requests import (
     AuthMethods,
     CreateUser,
@@ -48,6 +54,23 @@ ADMIN_PASSWORD = "correct horse battery staple"
 PASSWORD = "a password of some length"
 
 
+class Servers:
+    """The NATS servers, as auth gives them accounts; while there are none, nobody is told."""
+
+    def __init__(self, installation: "Installation") -> None:
+        self._installation = installation
+        self._real: NatsServers | None = None
+
+    async def publish(self, token: str) -> None:
+        if not self._installation.nats.running:
+            return
+        if self._real is None:
+            path = self._installation.settings().bus_accounts_credentials
+            bus = await self._installation.connect_with(path, ACCOUNTS.inbox)
+            self._real = NatsServers(bus)
+        await self._real.publish(token)
+
+
 class Installation:
     def __init__(self, folder: Path, database_url: str) -> None:
         self.folder = folder
@@ -63,15 +86,17 @@ class Installation:
         self.admin: Principal
 
     def settings(self, **changes: Any) -> AuthSettings:
-        seed = self.folder / "agents.seed"
-        seed.write_text(self.trust.agents.signing_seed + "\n")
+        authority = self.folder / "bus-authority.json"
+        authority.write_bytes(self.trust.authority.to_json())
+        accounts = self.folder / "bus-accounts.creds"
+        accounts.write_text(account_credentials(self.trust))
         given: dict[str, Any] = {
             "database_url": self.database_url,
             "nats_url": self.nats.url,
             "encryption_key": self.encryption_key,
             "admin_password": ADMIN_PASSWORD,
-            "account_seed_file": seed,
-            "account_public_key": self.trust.agents.account,
+            "bus_authority_file": authority,
+            "bus_accounts_credentials": accounts,
             "enrolment_tunnel_url": "ws://127.0.0.1:8081",
         }
         return AuthSettings(**(given | changes))
@@ -81,17 +106,19 @@ class Installation:
         path.write_text(service_credentials(self.trust.services, service))
         return await self.connect_with(path, SERVICES[service].inbox)
 
-    async def connect_with(self, credentials: Path, inbox: str, url: str | None = None) -> Bus:
+    async def connect_with(
+        self, credentials: Path | Identity, inbox: str, url: str | None = None, **more: Any
+    ) -> Bus:
         bus = await Bus.connect(
-            url or self.nats.url, name="test", credentials=credentials, inbox=inbox
+            url or self.nats.url, name="test", credentials=credentials, inbox=inbox, **more
         )
         self._buses.append(bus)
         return bus
 
-    async def start(self) -> None:
+    async def start(self, **changes: Any) -> None:
         self.nats.start()
         await provision(await self.connect("session"))
-        await self.replica()
+        await self.replica(**changes)
         self.gateway = await self.connect("gateway")
         tokens = await self.login("admin", ADMIN_PASSWORD)
         self.admin = await self.verified(tokens)
@@ -101,25 +128,34 @@ class Installation:
         settings = self.settings(**changes)
         database = Database.connect(self.database_url, pool_size=5, application="auth")
         cheap = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
-        return build(settings, database, hasher=cheap), database
+        return build(settings, database, Servers(self), hasher=cheap), database
 
     async def replica(self, **changes: Any) -> Parts:
         parts, database = self.parts(**changes)
         await prepare(self.settings(**changes), parts)
         bus = await self.connect("auth")
         relay = asyncio.create_task(OutboxRelay(database, bus).run())
-        served = await bus.serve("auth", methods(parts.sign_in, parts.users, parts.clusters))
+        served = [
+            await bus.serve("auth", methods(parts.sign_in, parts.users, parts.clusters)),
+            await bus.serve_clusters("auth-agents", methods_for_clusters(parts.clusters)),
+        ]
         self._running.append((served, relay, parts, database))
         return parts
 
-    async def stop(self) -> None:
+    async def leave(self) -> None:
+        """End all replicas; what they hold stays."""
         for served, relay, parts, database in self._running:
-            await served.stop()
+            for each in served:
+                await each.stop()
             relay.cancel()
             with suppress(asyncio.CancelledError):
                 await relay
             parts.close()
             await database.dispose()
+        self._running.clear()
+
+    async def stop(self) -> None:
+        await self.leave()
         for bus in self._buses:
             await bus.close()
         self.nats.stop()

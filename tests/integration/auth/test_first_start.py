@@ -11,7 +11,6 @@ import pytest
 from tests.integration.auth.installation import Installation
 
 from streamspace_auth.main import Parts, prepare
-from streamspace_common.bus.credentials import Trust
 from streamspace_common.contracts.clusters import Enrolment
 from streamspace_common.contracts.identity import Role
 from streamspace_common.contracts.problems import Code, ProblemError
@@ -173,14 +172,34 @@ async def test_an_enrolment_of_another_installation_is_replaced(
     changes = {"first_cluster": "local", "first_cluster_file": path}
     await start(**changes)
     first = Enrolment.from_json(path.read_bytes())
-    bare.trust = Trust.new()
+    await bare.sql("DELETE FROM clusters")
     await start(**changes)
     assert Enrolment.from_json(path.read_bytes()).credentials != first.credentials
 
-    await bare.sql("DELETE FROM clusters")
-    second = Enrolment.from_json(path.read_bytes())
+
+async def test_a_cluster_of_a_version_with_one_account_for_all_is_enrolled_anew(
+    bare: Installation, start: Start
+) -> None:
+    path = bare.folder / "local.json"
+    changes = {"first_cluster": "local", "first_cluster_file": path}
     await start(**changes)
-    assert Enrolment.from_json(path.read_bytes()).credentials != second.credentials
+    first = Enrolment.from_json(path.read_bytes())
+    await bare.sql(
+        "UPDATE clusters SET account = NULL, agents_key = NULL, sealed_agents_seed = NULL"
+    )
+    await start(**changes)
+    assert Enrolment.from_json(path.read_bytes()).credentials != first.credentials
+
+
+async def test_a_first_cluster_that_was_revoked_stays_so(bare: Installation, start: Start) -> None:
+    path = bare.folder / "local.json"
+    changes = {"first_cluster": "local", "first_cluster_file": path}
+    await start(**changes)
+    first = path.read_bytes()
+    await bare.sql("UPDATE clusters SET revoked_at = now()")
+    await start(**changes)
+    assert path.read_bytes() == first
+    assert (await bare.sql("SELECT revoked_at FROM clusters"))[0]["revoked_at"] is not None
 
 
 async def test_a_key_that_cannot_open_the_signing_keys_ends_the_start_with_a_sentence(
@@ -196,16 +215,17 @@ async def test_replicas_sign_with_the_same_keys(bare: Installation, start: Start
     assert one.keys.public_keys() == other.keys.public_keys()
 
 
-async def test_a_seed_file_that_is_none_ends_the_start_with_a_sentence(
+async def test_an_authority_file_that_is_none_ends_the_start_with_a_sentence(
     bare: Installation, tmp_path: Path
 ) -> None:
-    path = tmp_path / "no.seed"
-    with pytest.raises(FatalError, match=r"no\.seed cannot be read: No such file"):
-        bare.parts(account_seed_file=path)
-    for text in ("", "SUNOTASEED", bare.trust.operator_seed):
+    path = tmp_path / "no.json"
+    with pytest.raises(FatalError, match=r"no\.json cannot be read: No such file"):
+        bare.parts(bus_authority_file=path)
+    damaged = bare.trust.authority.model_copy(update={"operator_signing_seed": "SUNOTASEED"})
+    for text in ("", "SUNOTASEED", bare.trust.operator_seed, damaged.to_json().decode()):
         path.write_text(text)
-        with pytest.raises(FatalError, match="does not hold the seed of a NATS account") as error:
-            bare.parts(account_seed_file=path)
+        with pytest.raises(FatalError, match="does not hold the bus' authority") as error:
+            bare.parts(bus_authority_file=path)
         assert not text or text not in str(error.value)
 
 

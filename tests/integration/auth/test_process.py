@@ -94,8 +94,8 @@ async def process(bare: Installation) -> AsyncIterator[MakeProcess]:
             "STREAMSPACE_NATS_URL": bare.nats.url,
             "STREAMSPACE_AUTH_NATS_CREDENTIALS": str(credentials),
             "STREAMSPACE_AUTH_ENCRYPTION_KEY": bare.encryption_key,
-            "STREAMSPACE_AUTH_ACCOUNT_SEED_FILE": str(settings.account_seed_file),
-            "STREAMSPACE_AUTH_ACCOUNT_PUBLIC_KEY": bare.trust.agents.account,
+            "STREAMSPACE_AUTH_BUS_AUTHORITY_FILE": str(settings.bus_authority_file),
+            "STREAMSPACE_AUTH_BUS_ACCOUNTS_CREDENTIALS": str(settings.bus_accounts_credentials),
             "STREAMSPACE_AUTH_LOG_LEVEL": "DEBUG",
         }
         given = {name: str(value) for name, value in changes.items() if value is not None}
@@ -203,7 +203,8 @@ async def test_no_secret_is_ever_logged(bare: Installation, process: MakeProcess
         *newer.access_token.split(".")[1:],
         *seeds,
         bare.encryption_key,
-        bare.trust.agents.signing_seed,
+        bare.trust.operator_signing_seed,
+        bare.trust.activation_seed,
         "$argon2",
         *(row["password_hash"] for row in hashes),
     ):
@@ -229,7 +230,7 @@ async def test_no_secret_is_ever_logged(bare: Installation, process: MakeProcess
             "STREAMSPACE_AUTH_ENCRYPTION_KEY is not set",
         ),
         ({"STREAMSPACE_AUTH_DATABASE_URL": "mysql://x"}, 2, "it does not begin with postgresql://"),
-        ({"STREAMSPACE_AUTH_ACCOUNT_SEED_FILE": "/nowhere"}, 1, "/nowhere cannot be read"),
+        ({"STREAMSPACE_AUTH_BUS_AUTHORITY_FILE": "/nowhere"}, 1, "/nowhere cannot be read"),
         ({"STREAMSPACE_ADMIN_PASSWORD": "too short"}, 1, "Use 10 to 1024 characters"),
         ({"STREAMSPACE_AUTH_FIRST_CLUSTER": "core"}, 2, "no cluster may be called 'core'"),
         ({"STREAMSPACE_AUTH_FIRST_CLUSTER": "lab"}, 2, "are given together or not at all"),

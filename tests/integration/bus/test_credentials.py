@@ -10,25 +10,24 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 import structlog
+from tests.support.secured import Secured
 
 from streamspace_common.bus import (
     Advisory,
     Bus,
     BusUnavailableError,
+    CredentialRefusedError,
     Delivery,
+    Identity,
     PermissionDeniedError,
     PullLoop,
     Reject,
     StartAt,
-    ensure_durable,
     parse_advisory,
-    provision,
 )
 from streamspace_common.bus.credentials import (
     Trust,
-    agent_credentials,
-    mint_user,
-    server_config,
+    operator_credentials,
     service_credentials,
 )
 from streamspace_common.contracts.catalog import RuntimeKind
@@ -36,7 +35,7 @@ from streamspace_common.contracts.clusters import Capacity, Heartbeat, OpenTunne
 from streamspace_common.contracts.events import CommandReceived, Event, UserSignedIn
 from streamspace_common.contracts.identity import system_actor
 from streamspace_common.contracts.ids import ClusterId, SessionId, new_user_id
-from streamspace_common.contracts.permissions import SERVICES
+from streamspace_common.contracts.permissions import OPERATORS
 from streamspace_common.contracts.permissions import agent as agent_rights
 from streamspace_common.contracts.requests import AgentMethods, AuthMethods, Empty, KeySet
 from streamspace_common.contracts.streams import (
@@ -47,43 +46,10 @@ from streamspace_common.contracts.streams import (
     agent_durable,
 )
 from streamspace_common.contracts.subjects import command, heartbeat
-from streamspace_common.testing.nats import NatsServer
 from streamspace_common.testing.waiting import eventually
-from streamspace_embedded.ports import free_port
 
 LAB, OTHER = ClusterId("lab"), ClusterId("other")
 SESSION = SessionId("ada-desktop-01234567")
-
-
-class Secured:
-    """A server in operator mode, and connections with the credentials of each role."""
-
-    def __init__(self, directory: Path) -> None:
-        self.trust = Trust.new()
-        self.directory = directory
-        port = free_port()
-        config = server_config(self.trust, port=port, store_dir=directory / "store")
-        self.server = NatsServer(directory, config=config, port=port)
-        self.open: list[Bus] = []
-
-    async def service(self, name: str) -> Bus:
-        return await self._connect(
-            name, service_credentials(self.trust.services, name), SERVICES[name].inbox
-        )
-
-    async def agent(self, cluster: ClusterId) -> Bus:
-        return await self._connect(
-            f"agent-{cluster}",
-            agent_credentials(self.trust.agents, cluster),
-            agent_rights(cluster).inbox,
-        )
-
-    async def _connect(self, name: str, credentials: str, inbox: str) -> Bus:
-        path = self.directory / f"{name}-{uuid4().hex}.creds"
-        path.write_text(credentials)
-        bus = await Bus.connect(self.server.url, name=name, credentials=path, inbox=inbox)
-        self.open.append(bus)
-        return bus
 
 
 @pytest.fixture
@@ -96,17 +62,15 @@ def server(tmp_path: Path) -> Iterator[Secured]:
 
 @pytest_asyncio.fixture
 async def secured(server: Secured) -> AsyncIterator[Secured]:
+    await server.enrol(LAB, OTHER)
     yield server
-    for bus in server.open:
-        await bus.close()
+    await server.close()
 
 
 @pytest_asyncio.fixture
 async def session(secured: Secured) -> Bus:
     bus = await secured.service("session")
-    await provision(bus)
-    await ensure_durable(bus, agent_durable(LAB))
-    await ensure_durable(bus, agent_durable(OTHER))
+    await secured.streams(bus)
     return bus
 
 
@@ -335,30 +299,80 @@ async def test_credentials_survive_a_restart_of_the_server(secured: Secured, ses
     assert stored.sequence == 1
 
 
-async def test_an_expired_credential_ends_the_client_and_tells(secured: Secured) -> None:
+async def test_an_expired_credential_file_ends_the_client_and_tells(secured: Secured) -> None:
     told = asyncio.Event()
     path = secured.directory / "short.creds"
-    path.write_text(
-        mint_user(
-            agent_rights(LAB),
-            "short",
-            secured.trust.agents,
-            expires_at=datetime.now(UTC) + timedelta(seconds=2),
-        )
-    )
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    path.write_text(operator_credentials(secured.trust.services, "ops", expires_at=soon))
     bus = await Bus.connect(
         secured.server.url,
         name="short",
         credentials=path,
-        inbox=agent_rights(LAB).inbox,
+        inbox=OPERATORS["ops"].inbox,
         on_closed=told.set,
     )
     async with asyncio.timeout(10):
         await told.wait()
     assert not bus.connected
     with pytest.raises(BusUnavailableError):
-        await bus.publish_event(event(), source="agent/lab")
+        await bus.link.request("$JS.API.INFO")
     await bus.close()
+
+
+async def test_an_identity_outlives_its_token_and_goes_on_with_the_next(
+    secured: Secured, session: Bus
+) -> None:
+    refusals: list[None] = []
+    identity = secured.user(LAB, expires_at=datetime.now(UTC) + timedelta(seconds=2))
+    bus = await secured.connect(
+        identity, agent_rights(LAB).inbox, on_refused=lambda: refusals.append(None)
+    )
+    await eventually(lambda: len(refusals) > 1, message="refused when it ended, and since")
+    assert not bus.connected
+    identity.token = secured.renewed(LAB, identity)
+    stored = await bus.publish_event(event(), source="agent/lab", timeout=20)
+    assert stored.sequence == 1
+
+
+async def test_a_newer_token_is_shown_without_losing_anything(
+    secured: Secured, session: Bus
+) -> None:
+    identity = secured.user(LAB)
+    bus = await secured.connect(identity, agent_rights(LAB).inbox)
+    taken: list[str] = []
+
+    async def take(delivery: Delivery) -> None:
+        await bus.publish_event(event(), source="agent/lab", timeout=20)
+        taken.append(delivery.subject)
+
+    loop = PullLoop(bus, agent_durable(LAB), take, key=lambda d: d.subject, concurrency=4)
+    running = asyncio.create_task(loop.run())
+    for number in range(40):
+        await session.publish(command(LAB, SessionId(f"s-{number}")), b"{}", {})
+        if number % 10 == 0:
+            identity.token = secured.renewed(LAB, identity)
+            await bus.show_newer_credential()
+    # What was on its way to the old connection comes again once its time to be settled is over.
+    await eventually(
+        lambda: len(set(taken)) == 40, timeout=90, message="every command is carried out"
+    )
+
+    async def settled() -> bool:
+        lag = await session.consumer_lag(COMMANDS.name, agent_durable(LAB).name)
+        return lag.pending == lag.ack_pending == 0
+
+    await eventually(settled, timeout=60)
+    await loop.drain(1)
+    await running
+
+
+async def test_whoever_connects_for_a_moment_is_told_that_it_is_refused(secured: Secured) -> None:
+    user = Identity.from_creds(service_credentials(Trust.new().services, "session"))
+    with pytest.raises(CredentialRefusedError, match="Authorization Violation"):
+        await secured.connect(user, "_INBOX_session", patience=10)
+    secured.server.stop()
+    with pytest.raises(BusUnavailableError):
+        await secured.connect(secured.user(LAB), agent_rights(LAB).inbox, patience=1)
 
 
 async def test_a_stranger_is_not_let_in(secured: Secured) -> None:

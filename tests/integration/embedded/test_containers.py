@@ -160,7 +160,8 @@ def test_each_service_starts_with_its_own_folder_and_variables(
         filled = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
         monkeypatch.setenv(name, filled.replace("/secrets/", f"{folder}/"))
     settings = load(SETTINGS[service])
-    for path in (settings.nats_credentials, getattr(settings, "account_seed_file", None)):
+    files = ("nats_credentials", "bus_authority_file", "bus_accounts_credentials")
+    for path in (getattr(settings, name, None) for name in files):
         assert path is None or path.is_file(), path
     if (url := getattr(settings, "database_url", None)) is not None:
         parts = urlsplit(url.get_secret_value())

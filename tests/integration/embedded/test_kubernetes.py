@@ -97,6 +97,8 @@ def server(
         '"0.0.0.0:8222"': f'"127.0.0.1:{free_port()}"',
         '"/run/nats/nats.pid"': f'"{folder / "nats.pid"}"',
         '"/data"': f'"{folder / "data"}"',
+        '"/data/accounts"': f'"{folder / "data/accounts"}"',
+        '"0.0.0.0:8443"': f'"127.0.0.1:{free_port()}"',
         "/etc/nats/": f"{mounted / 'nats'}/",
         # Beside the configuration in a pod, which is one folder of both.
         "include accounts.conf": f"include {_relative(mounted / 'nats/accounts.conf', folder)}",
@@ -336,7 +338,14 @@ def test_a_second_run_makes_the_same_secrets(tmp_path: Path) -> None:
     [
         ("certificates", {"nats/tls.crt", "nats/tls.key"}),
         ("cookie-key", {"vnc-proxy/cookie_key"}),
-        ("credentials", {*(f"{service}/nats.creds" for service in SERVICES), "nats/accounts.conf"}),
+        (
+            "credentials",
+            {
+                *(f"{service}/nats.creds" for service in SERVICES),
+                "auth/bus-accounts.creds",
+                "nats/accounts.conf",
+            },
+        ),
         (
             "database-passwords",
             {

@@ -1,20 +1,24 @@
 """Heartbeats, inventories, enrolment and settings."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from streamspace_agent.domain import Observed
-from streamspace_agent.enrolment import read_enrolment
+from streamspace_agent.enrolment import from_file, from_setting, join
 from streamspace_agent.heartbeat import Identity, Pulse
 from streamspace_agent.main import make_runtime
 from streamspace_agent.offers import offered_capacity
 from streamspace_agent.ports import PassingFailure
 from streamspace_agent.runtimes.null import NullOptions, NullRuntime
 from streamspace_agent.settings import AgentSettings
+from streamspace_common.bus import Identity as BusIdentity
+from streamspace_common.bus.credentials import creds
 from streamspace_common.contracts.base import Message
 from streamspace_common.contracts.catalog import RuntimeKind
 from streamspace_common.contracts.clusters import Capacity, Heartbeat, Inventory, ResourceState
@@ -132,35 +136,56 @@ async def test_the_inventory_goes_out_after_each_connection_and_not_with_each_be
     await asyncio.gather(beating, return_exceptions=True)
 
 
-def test_an_enrolment_gives_everything_and_its_credentials_stay_private(tmp_path: Path) -> None:
+USER = BusIdentity.fresh()
+ENROLMENT = {
+    "clusterId": "lab",
+    "natsUrls": ["nats://a:4222", "nats://b:4222"],
+    "credentials": creds("eyJ0.e30.c2ln", USER.seed),
+    "tunnelUrl": "wss://relay",
+    "certificateAuthorities": "PEM",
+}
+
+
+def test_an_enrolment_gives_everything_and_is_read_anew_each_time(tmp_path: Path) -> None:
     file = tmp_path / "enrolment.json"
-    file.write_text(
-        json.dumps(
-            {
-                "clusterId": "lab",
-                "natsUrls": ["nats://a:4222", "nats://b:4222"],
-                "credentials": "-----BEGIN NATS USER JWT-----",
-                "tunnelUrl": "wss://relay",
-            }
-        )
-    )
-    membership = read_enrolment(file, tmp_path)
+    file.write_text(json.dumps(ENROLMENT))
+    membership = join(from_file(file), tmp_path)
     assert membership.cluster == "lab"
     assert membership.nats_url == "nats://a:4222,nats://b:4222"
     assert membership.tunnel_url == "wss://relay"
-    assert membership.credentials is not None
-    assert membership.credentials.read_text().startswith("-----BEGIN")
-    assert membership.credentials.stat().st_mode & 0o777 == 0o600
+    assert membership.ca_file is not None
+    assert membership.ca_file.stat().st_mode & 0o777 == 0o600
+    assert membership.enrolment is not None
+    assert USER.seed in membership.enrolment().credentials
+    # The enrolment's own credential is written nowhere else.
+    assert [path.name for path in tmp_path.iterdir() if USER.seed in path.read_text()] == [
+        file.name
+    ]
+    file.write_text(json.dumps({**ENROLMENT, "natsUrls": ["nats://c"]}))
+    assert membership.enrolment().nats_urls == ("nats://c",)
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+@pytest.mark.parametrize(
+    "value",
+    [json.dumps(ENROLMENT), base64.b64encode(json.dumps(ENROLMENT).encode()).decode()],
+    ids=["json", "base64"],
+)
+def test_an_enrolment_may_be_one_variable(tmp_path: Path, value: str) -> None:
+    assert join(from_setting(SecretStr(value)), tmp_path).cluster == "lab"
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", "none", json.dumps({**ENROLMENT, "credentials": "SUA"})]
+)
 def test_what_is_no_enrolment_is_one_clear_sentence(tmp_path: Path, content: str) -> None:
     file = tmp_path / "enrolment.json"
     file.write_text(content)
-    with pytest.raises(FatalError, match="not an enrolment"):
-        read_enrolment(file, tmp_path)
+    with pytest.raises(FatalError, match=r"enrolment\.json is not an enrolment"):
+        join(from_file(file), tmp_path)
+    with pytest.raises(FatalError, match="STREAMSPACE_AGENT_ENROLMENT is not an enrolment"):
+        join(from_setting(SecretStr(content)), tmp_path)
     with pytest.raises(FatalError, match="cannot be read"):
-        read_enrolment(tmp_path / "missing", tmp_path)
+        join(from_file(tmp_path / "missing"), tmp_path)
 
 
 @pytest.mark.parametrize("kind", [RuntimeKind.PROCESS, RuntimeKind.DOCKER, RuntimeKind.NULL])

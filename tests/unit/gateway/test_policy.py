@@ -56,6 +56,7 @@ ADMINS = {
     ("patch", "/api/v1/users/{user_id}"),
     ("post", "/api/v1/clusters"),
     ("post", "/api/v1/clusters/{cluster_id}/redrive"),
+    ("post", "/api/v1/clusters/{cluster_id}/revoke"),
 }
 VALUES = {
     "template_id": "starter_desktop",

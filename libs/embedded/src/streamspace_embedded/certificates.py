@@ -4,6 +4,7 @@ Whoever runs a certificate authority of their own needs none of this; the progra
 any certificate that their `ca_file` vouches for.
 """
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,7 +43,7 @@ def new_authority(now: datetime) -> Pair:
 
 
 def new_server(authority: Pair, names: Sequence[str], now: datetime) -> Pair:
-    """A certificate for all `names` (`*.` in front stands for one label).
+    """A certificate for all `names`: hosts (`*.` in front stands for one label) and addresses.
 
     It serves and it dials: servers of a cluster show it to each other.
     """
@@ -52,7 +53,7 @@ def new_server(authority: Pair, names: Sequence[str], now: datetime) -> Pair:
     built = (
         _builder(_name(names[0]), issuer.subject, key.public_key(), now, SERVER_LIFETIME)
         .add_extension(
-            x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False
+            x509.SubjectAlternativeName([_called(name) for name in names]), critical=False
         )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
@@ -79,7 +80,7 @@ def is_current(server: Pair, authority: Pair, names: Sequence[str], now: datetim
     key_id = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
     issuer_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
-        told.get_values_for_type(x509.DNSName) == list(names)
+        list(told) == [_called(name) for name in names]
         and key_id.key_identifier == issuer_id.key_identifier
         and certificate.not_valid_after_utc - RENEW_BEFORE > now
     )
@@ -115,6 +116,13 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _called(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _name(common: str) -> x509.Name:

@@ -63,8 +63,8 @@ def files(known: Secrets, *, postgres_password: str, postgres: str) -> Files:
         found[service]["database_url"] = f"postgresql://{database}:{password}@{postgres}/{database}"
     found["auth"] |= {
         "encryption_key": known.auth_key,
-        "agents.seed": known.trust.agents.signing_seed,
-        "account_public_key": known.trust.agents.account,
+        "bus-authority.json": known.trust.authority.to_json().decode(),
+        "bus-accounts.creds": credentials.account_credentials(known.trust),
     }
     found["catalog-sync"]["token_key"] = known.catalog_key
     found["vnc-proxy"]["cookie_key"] = known.cookie_key

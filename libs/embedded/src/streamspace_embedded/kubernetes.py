@@ -93,6 +93,8 @@ def holders(
     found = {service: every[service] for service in SERVICES}
     for service, files in found.items():
         files["nats.creds"] = signed[service]
+        if service == "auth":
+            files["bus-accounts.creds"] = signed[_BUS_ACCOUNTS]
         files["ca.crt"] = authority
         if "database_url" in files:
             files["database_url"] += postgres.options
@@ -130,7 +132,7 @@ def _secret(holder: str, namespace: str, files: Mapping[str, str]) -> dict[str, 
     }
 
 
-_ACCOUNTS = " accounts"
+_ACCOUNTS, _BUS_ACCOUNTS = " accounts", " bus accounts"
 """Beside the services' names in what is signed; no service can be called so."""
 
 
@@ -147,6 +149,7 @@ def _signed(layout: Layout, known: Secrets, *, renew: bool) -> dict[str, str]:
         for service in SERVICES
     }
     texts[_ACCOUNTS] = credentials.accounts_config(known.trust)
+    texts[_BUS_ACCOUNTS] = credentials.account_credentials(known.trust)
     trust.write_private(path, json.dumps({"rights": rights, "texts": texts}, indent=2) + "\n")
     return texts
 

@@ -57,6 +57,14 @@ class Layout:
     def admin_password(self) -> Path:
         return self.secrets / "admin-password"
 
+    @property
+    def bus_authority(self) -> Path:
+        return self.secrets / "bus-authority.json"
+
+    @property
+    def bus_accounts(self) -> Path:
+        return self.secrets / "bus-accounts.creds"
+
     def credentials(self, service: str) -> Path:
         return self.secrets / f"{service}.creds"
 

@@ -41,9 +41,15 @@ def load(layout: Layout) -> Secrets:
     if not path.exists():
         write_private(path, json.dumps(_new(), indent=2) + "\n")
     kept = json.loads(path.read_text())
-    if "cookieKey" not in kept:
-        # Made by a version without sessions that have an address of their own.
-        kept["cookieKey"] = _key()
+    # Made by a version without sessions that have an address of their own, or with one
+    # account for all clusters: what is there stays, what is missing is made.
+    whole = {
+        **kept,
+        "cookieKey": kept.get("cookieKey") or _key(),
+        "trust": kept["trust"] | _trust(kept["trust"]),
+    }
+    if whole != kept:
+        kept = whole
         write_private(path, json.dumps(kept, indent=2) + "\n")
     return Secrets(
         trust=credentials.Trust.model_validate(kept["trust"]),
@@ -69,12 +75,16 @@ def renew(layout: Layout, *, passwords: bool = False, cookie_key: bool = False) 
 
 def _new() -> dict[str, object]:
     return {
-        "trust": credentials.Trust.new().model_dump(by_alias=True),
+        "trust": _trust({}),
         "databasePasswords": _passwords(),
         "authKey": _key(),
         "catalogKey": _key(),
         "cookieKey": _key(),
     }
+
+
+def _trust(known: dict[str, str]) -> dict[str, str]:
+    return credentials.Trust.completed(known).model_dump(by_alias=True)
 
 
 def _passwords() -> dict[str, str]:
@@ -96,7 +106,10 @@ def write_credentials(
         text = credentials.service_credentials(known.trust.services, service)
         write_private(layout.credentials(service), text)
     write_operators(layout, known)
-    write_private(layout.secrets / "agents.seed", known.trust.agents.signing_seed + "\n")
+    write_private(layout.bus_authority, known.trust.authority.to_json().decode() + "\n")
+    write_private(layout.bus_accounts, credentials.account_credentials(known.trust))
+    # Of a version that had one account for all clusters.
+    (layout.secrets / "agents.seed").unlink(missing_ok=True)
     config = layout.nats / "nats.conf"
     write_private(
         config,

@@ -5,6 +5,7 @@ tunnels (their viewers come again), let go of the sessions, leave the bus.
 """
 
 import asyncio
+import os
 import platform
 import secrets
 import socket
@@ -14,11 +15,14 @@ from importlib.metadata import version
 from typing import Any
 
 from streamspace_agent.consumer import command_loop
+from streamspace_agent.credential import WorkingCredential
 from streamspace_agent.deaths import report_deaths
 from streamspace_agent.effects import EffectsFile, EffectsFileError, Recorded
-from streamspace_agent.enrolment import Membership, read_enrolment
+from streamspace_agent.enrolment import Membership, from_file, from_setting, join
 from streamspace_agent.handlers import CommandHandler
 from streamspace_agent.heartbeat import Identity, Pulse
+from streamspace_agent.joining import asking
+from streamspace_agent.keeping import CredentialFile
 from streamspace_agent.offers import kubernetes_options, offered_capacity
 from streamspace_agent.ports import Runtime
 from streamspace_agent.publishing import BusAnnouncer, BusEvents
@@ -36,6 +40,7 @@ from streamspace_common.contracts.ids import slug
 from streamspace_common.contracts.requests import AgentMethods
 from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.clock import SystemClock
+from streamspace_common.runtime.proxies import Proxies, checked
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import FatalError, Supervisor, run_service
 from streamspace_common.web.health import Health, create_app, serve
@@ -61,8 +66,9 @@ async def run(settings: AgentSettings) -> None:
     instance = settings.instance or f"{slug(socket.gethostname(), 40)}-{secrets.token_hex(2)}"
     runtime = _recorded(make_runtime(settings), settings, instance)
     supervisor = Supervisor(_SERVICE, drain_timeout=settings.drain_timeout)
+    proxies = _proxies(settings)
     with logging.bind(cluster_id=membership.cluster, instance=instance):
-        # First of all: alive while it waits for its cluster or the bus, ready after that.
+        # First of all: alive while it waits for its cluster, auth or the bus, ready after that.
         health, started = Health(), asyncio.Event()
         health.add("started", started.is_set)
         server = await serve(
@@ -75,21 +81,56 @@ async def run(settings: AgentSettings) -> None:
             await runtime.open()
         except EffectsFileError as error:
             raise FatalError(str(error)) from error
-        bus = await Bus.connect(
-            membership.nats_url,
-            name=f"agent/{membership.cluster}/{instance}",
-            credentials=membership.credentials,
-            ca_file=membership.ca_file,
-            inbox=permissions.agent(membership.cluster).inbox,
-            on_closed=lambda: supervisor.fail("The bus refused this agent for good."),
-        )
+        bus = await _connect(settings, membership, instance, supervisor, proxies)
         health.add("bus", lambda: bus.connected)
         supervisor.on_draining(health.drain)
-        await _assemble(settings, membership, instance, runtime, bus, supervisor)
+        await _assemble(settings, membership, instance, runtime, bus, supervisor, proxies)
         supervisor.on_drain("health", server.stop)
         started.set()
         log.info("agent ready", runtime=runtime.kind)
         await supervisor.run()
+
+
+async def _connect(
+    settings: AgentSettings,
+    membership: Membership,
+    instance: str,
+    supervisor: Supervisor,
+    proxies: Proxies,
+) -> Bus:
+    """The agent's own connection; with an enrolment, once auth has given it a credential."""
+    credential = None
+    if membership.enrolment is not None:
+        clock = SystemClock()
+        credential = WorkingCredential(
+            membership.enrolment,
+            asking(instance, membership.ca_file, proxies),
+            clock,
+            CredentialFile(settings.state_dir / "identity", membership.cluster, clock),
+        )
+        await credential.begin()
+    connecting = asyncio.get_running_loop().create_future()
+    if credential is not None:
+
+        async def show() -> None:
+            # A credential of the last time may be refused before there is a connection.
+            if connecting.done():
+                await connecting.result().show_newer_credential()
+
+        # Now, since it may be renewed while the connection is tried.
+        supervisor.spawn("credential", lambda: credential.run(show))
+    bus = await Bus.connect(
+        membership.nats_url,
+        name=f"agent/{membership.cluster}/{instance}",
+        credentials=credential.identity if credential else membership.credentials,
+        ca_file=membership.ca_file,
+        inbox=permissions.agent(membership.cluster).inbox,
+        on_closed=lambda: supervisor.fail("The bus refused this agent for good."),
+        on_refused=credential.refused if credential else None,
+        proxies=proxies,
+    )
+    connecting.set_result(bus)
+    return bus
 
 
 async def _assemble(
@@ -99,6 +140,7 @@ async def _assemble(
     runtime: Runtime,
     bus: Bus,
     supervisor: Supervisor,
+    proxies: Proxies,
 ) -> None:
     clock = SystemClock()
     cluster = membership.cluster
@@ -123,7 +165,9 @@ async def _assemble(
         interval=settings.heartbeat_interval,
         inventory_interval=settings.inventory_interval,
     )
-    tunnels = Tunnels(runtime, instance, membership.tunnel_url, clock, dialling(membership.ca_file))
+    tunnels = Tunnels(
+        runtime, instance, membership.tunnel_url, clock, dialling(membership.ca_file, proxies)
+    )
     served = await bus.serve_cluster(cluster, {AgentMethods.OPEN_TUNNEL: tunnels.open_tunnel})
 
     supervisor.spawn("pulse", pulse.run)
@@ -237,7 +281,9 @@ def _host_and_port(address: str | None) -> tuple[str, int] | None:
 
 def _membership(settings: AgentSettings) -> Membership:
     if settings.enrolment_file is not None:
-        return read_enrolment(settings.enrolment_file, settings.state_dir)
+        return join(from_file(settings.enrolment_file), settings.state_dir)
+    if settings.enrolment is not None:
+        return join(from_setting(settings.enrolment), settings.state_dir)
     return Membership(
         settings.cluster_id,
         settings.nats_url,
@@ -245,6 +291,25 @@ def _membership(settings: AgentSettings) -> Membership:
         settings.tunnel_url,
         settings.nats_ca_file,
     )
+
+
+def _proxies(settings: AgentSettings) -> Proxies:
+    """The ways out, looked at once so that a wrong one is told at the start.
+
+    Raises:
+        FatalError: a proxy's address is none.
+    """
+    proxies = Proxies.of(os.environ, settings.proxy)
+    for address in (proxies.secure, proxies.plain):
+        try:
+            if address is not None:
+                checked(address)
+        except ValueError as error:
+            raise FatalError(
+                f"The forward proxy cannot be used: {error}. See STREAMSPACE_AGENT_PROXY, "
+                "HTTPS_PROXY and HTTP_PROXY."
+            ) from None
+    return proxies
 
 
 def _architecture() -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from streamspace_agent.runtimes.kubernetes.options import PRIVATE_NETWORKS
@@ -20,7 +20,20 @@ class AgentSettings(ServiceSettings):
     enrolment_file: Path | None = Field(
         default=None,
         description="The cluster's enrolment (JSON). It names the cluster, the NATS servers, the "
-        "credentials and the relay, in place of the four settings for these.",
+        "credentials and the relay, in place of the four settings for these. Replaced by a newer "
+        "one, it is taken up without a restart.",
+    )
+    enrolment: SecretStr | None = Field(
+        default=None,
+        description="The enrolment itself, as JSON or as that in base64, where a file is "
+        "inconvenient.",
+    )
+    proxy: str | None = Field(
+        default=None,
+        pattern=r"^http://\S+$",
+        description="Forward proxy (`http://[user:password@]host:port`) that leads to `wss://` "
+        "NATS servers and to the relay. By default what HTTPS_PROXY and HTTP_PROXY say; NO_PROXY "
+        "counts for either.",
     )
     cluster_id: ClusterIdText = Field(
         default=ClusterId("local"),

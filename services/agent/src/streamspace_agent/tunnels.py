@@ -22,6 +22,7 @@ from streamspace_common.relay.pump import GOING_AWAY, Leg, Pump
 from streamspace_common.relay.websocket import HandshakeRefusedError, connect_websocket
 from streamspace_common.runtime.clock import Clock
 from streamspace_common.runtime.logging import bind, get_logger
+from streamspace_common.runtime.proxies import Proxies
 
 log = get_logger(__name__)
 
@@ -36,19 +37,22 @@ DialBack = Callable[[str, dict[str, str], float], Awaitable[Leg]]
 
 
 async def dial_back(url: str, headers: dict[str, str], timeout: float) -> Leg:
-    """The real `DialBack`."""
+    """The plain `DialBack`."""
     return await connect_websocket(url, headers, timeout=timeout)
 
 
-def dialling(ca_file: Path | None) -> DialBack:
-    """A `DialBack` that trusts the file's certificates too, for relays of `wss://`."""
-    if ca_file is None:
-        return dial_back
-    trust = ssl.create_default_context()
-    trust.load_verify_locations(cafile=ca_file)
+def dialling(ca_file: Path | None, proxies: Proxies | None = None) -> DialBack:
+    """A `DialBack` that trusts the file's certificates too, and takes the proxies' way."""
+    trust = None
+    if ca_file is not None:
+        trust = ssl.create_default_context()
+        trust.load_verify_locations(cafile=ca_file)
+    ways = proxies or Proxies()
 
     async def dial(url: str, headers: dict[str, str], timeout: float) -> Leg:
-        return await connect_websocket(url, headers, timeout=timeout, tls=trust)
+        return await connect_websocket(
+            url, headers, timeout=timeout, tls=trust, proxy=ways.way_to(url)
+        )
 
     return dial
 

@@ -1,14 +1,25 @@
-"""Enrolments: a NATS credential with exactly an agent's rights, and where to use it."""
+"""Enrolments and agents' credentials: NATS users of a cluster's own account.
 
-import base64
-import json
+An enrolment's user lives long and may do one thing: ask for a working credential. That
+one may do an agent's work, is bound to a key that the agent makes for itself, and ends
+after a while. Both are signed by keys of the cluster's account that fix these rights;
+the enrolment's key is thrown away as soon as it has signed, the agents' key is kept
+sealed.
+"""
+
+from datetime import datetime
 from pathlib import Path
 
-import nkeys
+from pydantic import ValidationError
 
-from streamspace_auth.ports import MintedEnrolment
+from streamspace_auth.domain.accounts import invalid
+from streamspace_auth.ports import ClusterAccess, EnrolledCluster, MintedEnrolment
+from streamspace_auth.sealing import Seal, SealError
 from streamspace_common.bus import credentials
+from streamspace_common.bus.accounts import Authority
 from streamspace_common.bus.credentials import Issuer
+from streamspace_common.bus.identity import Identity
+from streamspace_common.bus.signing import KeyKind, is_public_key, new_seed, public_key
 from streamspace_common.contracts.clusters import Enrolment
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.runtime.supervisor import FatalError
@@ -18,7 +29,7 @@ class NatsEnroller:
     """Implements `ports.Enroller`.
 
     Args:
-        issuer: the agents' account and its signing key.
+        seal: keeps the agents' signing keys.
         nats_urls: where agents find NATS.
         tunnel_url: where agents dial tunnels back to.
         certificate_authorities: what agents trust there besides their system's own (PEM).
@@ -26,37 +37,74 @@ class NatsEnroller:
 
     def __init__(
         self,
-        issuer: Issuer,
+        seal: Seal,
         *,
         nats_urls: tuple[str, ...],
         tunnel_url: str,
         certificate_authorities: str | None = None,
     ) -> None:
-        self._issuer = issuer
+        self._seal = seal
         self._nats_urls = nats_urls
         self._tunnel_url = tunnel_url
         self._authorities = certificate_authorities
-        self.issuer = credentials.public_key(issuer.signing_seed)
 
-    def mint(self, cluster_id: ClusterId) -> MintedEnrolment:
+    def mint(self, cluster_id: ClusterId, now: datetime, *, account: str | None) -> MintedEnrolment:
+        # Nothing is signed by an account's own key, so nobody keeps that.
+        account = account or public_key(new_seed(KeyKind.ACCOUNT))
+        joining, agents = new_seed(KeyKind.ACCOUNT), new_seed(KeyKind.ACCOUNT)
+        user = Identity.fresh()
+        user.token = credentials.mint_scoped_user(
+            Issuer(account=account, signing_seed=joining),
+            user.public_key,
+            f"join-{cluster_id}",
+            issued_at=now,
+        )
         enrolment = Enrolment(
             cluster_id=cluster_id,
             nats_urls=self._nats_urls,
-            credentials=credentials.agent_credentials(self._issuer, cluster_id),
+            credentials=credentials.creds(user.token, user.seed),
             tunnel_url=self._tunnel_url,
             certificate_authorities=self._authorities,
         )
-        user = self.user_of(enrolment)
-        if user is None:
-            raise AssertionError("a credential that was just made names its user")
-        return MintedEnrolment(enrolment=enrolment, credential=user, issuer=self.issuer)
+        key = public_key(agents)
+        return MintedEnrolment(
+            enrolment=enrolment,
+            credential=user.public_key,
+            issuer=public_key(joining),
+            access=ClusterAccess(
+                account, key, self._seal.close(agents.encode(), _place(cluster_id, key))
+            ),
+        )
+
+    def agent_token(
+        self, cluster: EnrolledCluster, user: str, now: datetime, expires_at: datetime
+    ) -> str:
+        if not is_public_key(user, KeyKind.USER):
+            raise invalid("publicKey", "This is not the public key of a NATS user.")
+        if cluster.access is None:
+            raise AssertionError("whoever asks has an account")
+        access = cluster.access
+        try:
+            seed = self._seal.open(access.sealed_agents_seed, _place(cluster.id, access.agents_key))
+        except SealError as error:
+            raise FatalError(
+                f"The key of cluster {cluster.id} cannot be opened: {error}. Set "
+                "STREAMSPACE_AUTH_ENCRYPTION_KEY to the key this database was used with. If it is "
+                "lost, enrol the cluster again."
+            ) from None
+        return credentials.mint_scoped_user(
+            Issuer(account=access.account, signing_seed=seed.decode()),
+            user,
+            f"agent-{cluster.id}",
+            issued_at=now,
+            expires_at=expires_at,
+        )
 
     def user_of(self, enrolment: Enrolment) -> str | None:
-        for line in enrolment.credentials.splitlines():
-            match line.split("."):
-                case [_, claims, _]:
-                    return _subject(claims)
-        return None
+        try:
+            return Identity.from_creds(enrolment.credentials).public_key
+        except ValueError:
+            return None
 
     def relocated(self, enrolment: Enrolment) -> Enrolment:
         return enrolment.model_copy(
@@ -68,27 +116,30 @@ class NatsEnroller:
         )
 
 
-def read_issuer(seed_file: Path, account: str | None) -> Issuer:
-    """The issuer whose seed stands in a file; `account` is None where the seed is its own.
+def _place(cluster_id: ClusterId, key: str) -> str:
+    return f"cluster:{cluster_id}:{key}"
+
+
+def read_authority(path: Path) -> Authority:
+    """What lets clusters in, as a file holds it.
 
     Raises:
-        FatalError: the file is missing or holds no account's seed; the text does not quote it.
+        FatalError: it is missing or is something else; the text does not quote it.
     """
     try:
-        seed = seed_file.read_text(encoding="ascii").strip()
-        public = credentials.public_key(seed)
+        authority = Authority.from_json(path.read_bytes())
+        public_key(authority.operator_signing_seed)
+        public_key(authority.activation_seed)
     except OSError as error:
         raise FatalError(
-            f"STREAMSPACE_AUTH_ACCOUNT_SEED_FILE: {seed_file} cannot be read: {error.strerror}."
+            f"STREAMSPACE_AUTH_BUS_AUTHORITY_FILE: {path} cannot be read: {error.strerror}."
         ) from None
-    except (ValueError, nkeys.NkeysError):
-        public = ""
-    if not public.startswith("A"):
+    except (ValidationError, ValueError):
         raise FatalError(
-            f"STREAMSPACE_AUTH_ACCOUNT_SEED_FILE: {seed_file} does not hold the seed of a NATS "
-            "account (SA...)."
-        )
-    return Issuer(account=account or public, signing_seed=seed)
+            f"STREAMSPACE_AUTH_BUS_AUTHORITY_FILE: {path} does not hold the bus' authority, which "
+            "the command that makes an installation's secrets writes."
+        ) from None
+    return authority
 
 
 def read_authorities(path: Path | None) -> str | None:
@@ -103,12 +154,3 @@ def read_authorities(path: Path | None) -> str | None:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise FatalError(f"The certificate authorities in {path} cannot be read.") from error
-
-
-def _subject(claims: str) -> str | None:
-    """The `sub` of a token's middle part."""
-    try:
-        subject = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["sub"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return subject if isinstance(subject, str) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from streamspace_auth.access import BusAccess
 from streamspace_auth.domain.accounts import Account, check_password, new_user
 from streamspace_auth.handlers.clusters import enrol
 from streamspace_auth.ports import EnrolledCluster, Enroller, Passwords, Store
@@ -84,21 +85,29 @@ async def ensure_admin(
 
 
 async def ensure_first_cluster(
-    store: Store, enroller: Enroller, cluster_id: ClusterId, path: Path
+    store: Store, enroller: Enroller, access: BusAccess, cluster_id: ClusterId, path: Path
 ) -> None:
     """Keep a valid enrolment of `cluster_id` in the file.
 
-    A missing file, an unknown cluster or another signing key gives it a new
-    credential; other addresses are only written anew.
+    A missing file, or one that lets nobody in, gives it a new enrolment; other addresses
+    are only written anew. A cluster whose access was revoked is left alone: somebody meant it.
     """
     async with store.transaction() as tx:
         await tx.exclusively(f"enrol {cluster_id}")
         present = _read(path)
-        known = await tx.clusters.get(cluster_id)
+        known = await tx.clusters.get(cluster_id, lock=True)
+        if known is not None and known.revoked_at is not None:
+            log.warning(
+                "the first cluster's access is revoked; enrol it again for its agents to join",
+                cluster_id=cluster_id,
+            )
+            return
         if present is not None and _is_valid(present, known, enroller, cluster_id):
             wanted = enroller.relocated(present)
         else:
-            wanted = await enrol(tx, enroller, cluster_id, name=None, actor=system_actor(SERVICE))
+            wanted = await enrol(
+                tx, enroller, access, cluster_id, name=None, actor=system_actor(SERVICE)
+            )
         if wanted != present:
             write_private(path, wanted.to_json().decode() + "\n")
             log.info("enrolment written", cluster_id=cluster_id, path=str(path))
@@ -162,6 +171,6 @@ def _is_valid(
     return (
         known is not None
         and present.cluster_id == cluster_id
-        and known.issuer == enroller.issuer
+        and known.is_open
         and enroller.user_of(present) == known.credential
     )

@@ -7,10 +7,11 @@ from datetime import timedelta
 from pwdlib.hashers import HasherProtocol
 
 from streamspace_auth import first_start, housekeeping
+from streamspace_auth.access import BusAccess, NatsServers
 from streamspace_auth.domain.families import FamilyRules
 from streamspace_auth.domain.logins import FailureLimit
-from streamspace_auth.enrolment import NatsEnroller, read_authorities, read_issuer
-from streamspace_auth.handlers import methods
+from streamspace_auth.enrolment import NatsEnroller, read_authorities, read_authority
+from streamspace_auth.handlers import methods, methods_for_clusters
 from streamspace_auth.handlers.clusters import Clusters
 from streamspace_auth.handlers.credentials import CredentialCheck
 from streamspace_auth.handlers.signin import SignIn
@@ -18,6 +19,7 @@ from streamspace_auth.handlers.users import Users
 from streamspace_auth.keyring import KeyRing
 from streamspace_auth.meters import LoginCounter
 from streamspace_auth.passwords import Argon2Passwords
+from streamspace_auth.ports import AccountServers
 from streamspace_auth.sealing import Seal
 from streamspace_auth.settings import SERVICE, AuthSettings, decode_encryption_key
 from streamspace_auth.store import AuthStore
@@ -27,6 +29,7 @@ from streamspace_common.bus import Bus
 from streamspace_common.bus.errors import BusUnavailableError
 from streamspace_common.contracts import permissions
 from streamspace_common.contracts.ids import ClusterId
+from streamspace_common.contracts.problems import ProblemError
 from streamspace_common.runtime import logging, tracing
 from streamspace_common.runtime.settings import load
 from streamspace_common.runtime.supervisor import FatalError, Supervisor, run_service
@@ -54,6 +57,7 @@ class Parts:
     throttle: AddressThrottle
     keys: KeyRing
     enroller: NatsEnroller
+    access: BusAccess
     sign_in: SignIn
     users: Users
     clusters: Clusters
@@ -64,16 +68,22 @@ class Parts:
 
 
 def build(
-    settings: AuthSettings, database: Database, *, hasher: HasherProtocol | None = None
+    settings: AuthSettings,
+    database: Database,
+    servers: AccountServers,
+    *,
+    hasher: HasherProtocol | None = None,
 ) -> Parts:
     """Wire the service; `hasher` other than the recommended one is for tests.
 
     Raises:
-        FatalError: the file with the account's seed is no good.
+        FatalError: the file with the bus' authority is no good.
     """
     window = timedelta(seconds=settings.login_window)
+    seal = Seal(decode_encryption_key(settings.encryption_key))
+    access = BusAccess(read_authority(settings.bus_authority_file), servers)
     enroller = NatsEnroller(
-        read_issuer(settings.account_seed_file, settings.account_public_key),
+        seal,
         nats_urls=settings.enrolment_nats_urls or tuple(settings.nats_url.split(",")),
         tunnel_url=settings.enrolment_tunnel_url,
         certificate_authorities=read_authorities(
@@ -85,7 +95,7 @@ def build(
     throttle = AddressThrottle(FailureLimit(settings.login_tries_per_address, window))
     keys = KeyRing(
         store,
-        Seal(decode_encryption_key(settings.encryption_key)),
+        seal,
         KeyRules(
             rotate_after=timedelta(seconds=settings.signing_key_lifetime),
             token_lifetime=timedelta(seconds=settings.access_token_lifetime),
@@ -108,15 +118,27 @@ def build(
         throttle=throttle,
         keys=keys,
         enroller=enroller,
+        access=access,
         sign_in=SignIn(store, credentials, keys, LoginCounter(), rules=rules),
         users=Users(store, passwords, credentials),
-        clusters=Clusters(store, enroller),
+        clusters=Clusters(
+            store,
+            enroller,
+            access,
+            credential_lifetime=timedelta(seconds=settings.agent_credential_lifetime),
+        ),
     )
 
 
 async def prepare(settings: AuthSettings, parts: Parts) -> None:
     """Everything that has to be there before the first request."""
     await parts.keys.refresh()
+    try:
+        await parts.access.reconcile(parts.store)
+    except ProblemError as error:
+        raise FatalError(
+            f"Clusters' accounts cannot be given to the bus: {error.problem.detail}"
+        ) from error
     given = settings.admin_password
     await first_start.ensure_admin(
         parts.store,
@@ -128,6 +150,7 @@ async def prepare(settings: AuthSettings, parts: Parts) -> None:
         await first_start.ensure_first_cluster(
             parts.store,
             parts.enroller,
+            parts.access,
             ClusterId(settings.first_cluster),
             settings.first_cluster_file,
         )
@@ -138,11 +161,15 @@ async def run(settings: AuthSettings) -> None:
     url = settings.database_url.get_secret_value()
     await migrate(url, PACKAGE)
     database = Database.connect(url, pool_size=settings.database_pool_size, application=SERVICE)
+    supervisor = Supervisor(SERVICE, drain_timeout=settings.drain_timeout)
     try:
-        parts = build(settings, database)
+        # Read before waiting for anybody: what is wrong with it is told at once.
+        read_authority(settings.bus_authority_file)
+        servers = await _connect_to_servers(settings, supervisor)
+        parts = build(settings, database, NatsServers(servers))
         try:
             await prepare(settings, parts)
-            await _serve(settings, database, parts)
+            await _serve(settings, database, parts, servers, supervisor)
         finally:
             parts.close()
     except (StoreUnavailableError, BusUnavailableError) as error:
@@ -151,8 +178,21 @@ async def run(settings: AuthSettings) -> None:
         await database.dispose()
 
 
-async def _serve(settings: AuthSettings, database: Database, parts: Parts) -> None:
-    supervisor = Supervisor(SERVICE, drain_timeout=settings.drain_timeout)
+async def _connect_to_servers(settings: AuthSettings, supervisor: Supervisor) -> Bus:
+    """A second connection: accounts are the servers' business, not the services'."""
+    return await Bus.connect(
+        settings.nats_url,
+        name=f"{SERVICE}-accounts/{socket.gethostname()}",
+        credentials=settings.bus_accounts_credentials,
+        ca_file=settings.nats_ca_file,
+        inbox=permissions.ACCOUNTS.inbox,
+        on_closed=lambda: supervisor.fail("The connection to NATS was closed for good."),
+    )
+
+
+async def _serve(
+    settings: AuthSettings, database: Database, parts: Parts, servers: Bus, supervisor: Supervisor
+) -> None:
     bus = await Bus.connect(
         settings.nats_url,
         name=f"{SERVICE}/{socket.gethostname()}",
@@ -165,6 +205,7 @@ async def _serve(settings: AuthSettings, database: Database, parts: Parts) -> No
     served = await bus.serve(
         SERVICE, methods(parts.sign_in, parts.users, parts.clusters), concurrency=CONCURRENCY
     )
+    joining = await bus.serve_clusters(f"{SERVICE}-agents", methods_for_clusters(parts.clusters))
 
     health = Health()
     health.add("database", database.ping)
@@ -173,13 +214,17 @@ async def _serve(settings: AuthSettings, database: Database, parts: Parts) -> No
         web_health.create_app(health, SERVICE), settings.health_host, settings.health_port
     )
 
+    servers.link.on_reconnected(parts.access.wake)
     supervisor.spawn("outbox", relay.run)
     supervisor.spawn("signing-keys", parts.keys.keep_fresh)
+    supervisor.spawn("accounts", lambda: parts.access.keep_true(parts.store))
     supervisor.spawn("housekeeping", lambda: housekeeping.keep_clean(parts.store))
     supervisor.on_draining(health.drain)
     # Events still in the outbox then are published by another replica, or at the next start.
     supervisor.on_drain("requests", served.stop)
+    supervisor.on_drain("agents' requests", joining.stop)
     supervisor.on_drain("bus", bus.drain)
+    supervisor.on_drain("servers", servers.close)
     supervisor.on_drain("probes", probes.stop)
     log.info("ready", health_port=probes.port)
     await supervisor.run()

@@ -20,6 +20,7 @@ class Action(StrEnum):
     CHANGE_USER = "change users"
     CHANGE_OWN_PASSWORD = "change your password"  # noqa: S105  a description
     ENROL_CLUSTER = "enrol clusters"
+    REVOKE_CLUSTER = "revoke clusters"
 
 
 ALLOWED: dict[Action, frozenset[Role]] = {
@@ -29,6 +30,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     Action.CHANGE_USER: frozenset({Role.ADMIN}),
     Action.CHANGE_OWN_PASSWORD: frozenset(Role),
     Action.ENROL_CLUSTER: frozenset({Role.ADMIN}),
+    Action.REVOKE_CLUSTER: frozenset({Role.ADMIN}),
 }
 
 ALLOWED_FOR_ONESELF: frozenset[Action] = frozenset({Action.READ_USER})

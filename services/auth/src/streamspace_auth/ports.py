@@ -31,11 +31,22 @@ class UserFilter:
 
 
 @dataclass(frozen=True)
+class ClusterAccess:
+    """A cluster's account on the bus, and the key that signs its agents' credentials."""
+
+    account: str
+    agents_key: str
+    sealed_agents_seed: bytes
+
+
+@dataclass(frozen=True)
 class EnrolledCluster:
     """A cluster that may join.
 
-    `credential` is the public key of its NATS user: what has to be revoked when the
-    credential is stolen. `issuer` is the key that signed it.
+    `credential` is the public key of its enrolment's NATS user, `issuer` the key that
+    signed it. Users issued before `enrolled_at` are revoked, and all of them once
+    `revoked_at` is set. `access` is None for one enrolled by a version that had one account
+    for all of them, which lets nobody in any more.
     """
 
     id: ClusterId
@@ -44,6 +55,13 @@ class EnrolledCluster:
     issuer: str
     created_at: datetime
     enrolled_at: datetime
+    revoked_at: datetime | None = None
+    access: ClusterAccess | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether agents are let in."""
+        return self.access is not None and self.revoked_at is None
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,7 @@ class MintedEnrolment:
     enrolment: Enrolment
     credential: str
     issuer: str
+    access: ClusterAccess
 
 
 class Accounts(Protocol):
@@ -122,11 +141,19 @@ class Families(Protocol):
 
 
 class Clusters(Protocol):
-    async def get(self, cluster_id: ClusterId) -> EnrolledCluster | None:
-        """The cluster, locked."""
-        ...
+    async def get(self, cluster_id: ClusterId, *, lock: bool = False) -> EnrolledCluster | None: ...
+
+    async def all(self) -> tuple[EnrolledCluster, ...]: ...
 
     async def put(self, cluster: EnrolledCluster) -> None: ...
+
+
+class BusAccounts(Protocol):
+    """Accounts' tokens as the servers were last given them, by the accounts' public keys."""
+
+    async def all(self) -> dict[str, str]: ...
+
+    async def put(self, account: str, token: str) -> None: ...
 
 
 class Transaction(Protocol):
@@ -137,6 +164,7 @@ class Transaction(Protocol):
     failures: LoginFailures
     families: Families
     clusters: Clusters
+    bus_accounts: BusAccounts
 
     async def emit(self, event: CoreEvent) -> None:
         """Publish `event` if, and only if, this transaction is kept."""
@@ -191,12 +219,21 @@ class AccessTokens(Protocol):
 
 
 class Enroller(Protocol):
-    """Mints what an agent joins with."""
+    """Mints what agents join with."""
 
-    issuer: str
-    """Public key that signs; an enrolment of another issuer is worth nothing any more."""
+    def mint(self, cluster_id: ClusterId, now: datetime, *, account: str | None) -> MintedEnrolment:
+        """An enrolment with fresh keys; `account` is the cluster's own, None for a new one."""
+        ...
 
-    def mint(self, cluster_id: ClusterId) -> MintedEnrolment: ...
+    def agent_token(
+        self, cluster: EnrolledCluster, user: str, now: datetime, expires_at: datetime
+    ) -> str:
+        """A working credential for the holder of the key `user`.
+
+        Raises:
+            ProblemError: `invalid-request` for what is no user's key.
+        """
+        ...
 
     def user_of(self, enrolment: Enrolment) -> str | None:
         """The public key of its NATS user; None where it holds no credential at all."""
@@ -204,6 +241,18 @@ class Enroller(Protocol):
 
     def relocated(self, enrolment: Enrolment) -> Enrolment:
         """The same credential, with the addresses that are valid today."""
+        ...
+
+
+class AccountServers(Protocol):
+    """Whoever must know accounts: the NATS servers."""
+
+    async def publish(self, token: str) -> None:
+        """Have an account's token count, at once.
+
+        Raises:
+            ProblemError: `service-unavailable`: they do not answer, or refuse it.
+        """
         ...
 
 

@@ -41,15 +41,20 @@ class AuthSettings(ServiceSettings, DatabaseSettings):
         "deletes the file. None prints it on stderr.",
     )
 
-    account_seed_file: Path = Field(
-        description="File with the seed (`SA...`) that signs the NATS users of agents: a signing "
-        "key of the agents' account, or the account's own. Mode 0600.",
+    bus_authority_file: Path = Field(
+        description="File (JSON, mode 0600) with the keys that make clusters' accounts on the bus; "
+        "the command that makes an installation's secrets writes it.",
     )
-    account_public_key: str | None = Field(
-        default=None,
-        pattern=r"^A[A-Z2-7]{55}$",
-        description="Public key (`A...`) of the agents' account, where the seed is one of its "
-        "signing keys. None: the seed is the account's own.",
+    bus_accounts_credentials: Path = Field(
+        description="A NATS .creds file of the servers' own account, with which they are given "
+        "clusters' accounts and nothing else. The same command writes it.",
+    )
+    agent_credential_lifetime: int = Field(
+        default=_DAY,
+        ge=5,
+        le=30 * _DAY,
+        description="Seconds that an agent's credential on the bus is good for. It asks for the "
+        "next one after two thirds, so this is also how long auth may be away without harm.",
     )
     enrolment_nats_urls: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -2,7 +2,7 @@
 import { Alert, Badge, Button, Card, Checkbox, Code, Group, Modal, Progress, Skeleton, Stack, Text, TextInput, Tooltip } from "@mantine/core";
 import { useForm } from "@mantine/form";
 import { useDisclosure } from "@mantine/hooks";
-import { IconAlertTriangle, IconDownload, IconPlayerPause, IconPlayerPlay, IconPlus, IconServer2 } from "@tabler/icons-react";
+import { IconAlertTriangle, IconDownload, IconKey, IconPlayerPause, IconPlayerPlay, IconPlugOff, IconPlus, IconServer2 } from "@tabler/icons-react";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useBackend, useUser } from "../api/backend";
@@ -63,6 +63,9 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
   const used = Math.max(cluster.runningSessions, cluster.reservedSessions);
   const share = capacity && capacity.maxSessions > 0 ? (used / capacity.maxSessions) * 100 : 0;
   const labels = Object.entries(cluster.labels ?? {});
+  const admin = useUser().role === "admin";
+  const [revoking, revokeDialog] = useDisclosure(false);
+  const [renewing, renewDialog] = useDisclosure(false);
   return (
     <Card component="article" aria-label={cluster.name} data-testid={`cluster-${cluster.id}`}>
       <Group justify="space-between" wrap="nowrap" align="flex-start">
@@ -117,6 +120,18 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
         </Group>
       )}
       <DrainButton cluster={cluster} />
+      {admin && (
+        <Group gap="xs" mt="md">
+          <Button size="xs" variant="default" leftSection={<IconKey size={14} aria-hidden />} onClick={renewDialog.open} data-testid="cluster-renew">
+            New enrolment
+          </Button>
+          <Button size="xs" variant="default" color="red" leftSection={<IconPlugOff size={14} aria-hidden />} onClick={revokeDialog.open} data-testid="cluster-revoke">
+            Revoke access
+          </Button>
+          <EnrolDialog opened={renewing} onClose={renewDialog.close} cluster={cluster} />
+          <RevokeDialog opened={revoking} onClose={revokeDialog.close} cluster={cluster} />
+        </Group>
+      )}
     </Card>
   );
 }
@@ -193,6 +208,37 @@ function DrainButton({ cluster }: { cluster: Cluster }) {
   );
 }
 
+function RevokeDialog({ opened, onClose, cluster }: { opened: boolean; onClose: () => void; cluster: Cluster }) {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  const revoke = useMutation({
+    mutationFn: () => unwrap(api.POST("/api/v1/clusters/{cluster_id}/revoke", { params: { path: { cluster_id: cluster.id } } })),
+    onSuccess: () => {
+      void client.invalidateQueries({ queryKey: ["clusters"] });
+      onClose();
+    },
+  });
+  return (
+    <Modal opened={opened} onClose={onClose} title={`Revoke the access of ${cluster.name}?`}>
+      <Stack>
+        {revoke.isError && <ErrorNote error={revoke.error} />}
+        <Text size="sm">
+          Its agents are disconnected at once and cannot come back. Sessions there go on running, but nobody reaches them, until the cluster is given a new
+          enrolment.
+        </Text>
+        <Group justify="flex-end">
+          <Button variant="default" onClick={onClose}>
+            Cancel
+          </Button>
+          <Button color="red" loading={revoke.isPending} onClick={() => revoke.mutate()} data-testid="cluster-revoke-confirm">
+            Revoke access
+          </Button>
+        </Group>
+      </Stack>
+    </Modal>
+  );
+}
+
 function Fact({ name, value }: { name: string; value: string }) {
   return (
     <div>
@@ -202,7 +248,8 @@ function Fact({ name, value }: { name: string; value: string }) {
   );
 }
 
-function EnrolDialog({ opened, onClose }: { opened: boolean; onClose: () => void }) {
+/** With `cluster`: a new enrolment for one that exists. */
+function EnrolDialog({ opened, onClose, cluster }: { opened: boolean; onClose: () => void; cluster?: Cluster }) {
   const [enrolment, setEnrolment] = useState<Enrolment | null>(null);
   const done = () => {
     onClose();
@@ -212,13 +259,41 @@ function EnrolDialog({ opened, onClose }: { opened: boolean; onClose: () => void
     <Modal
       opened={opened}
       onClose={done}
-      title={enrolment ? "Start the agent" : "Enrol a cluster"}
+      title={enrolment ? "Start the agent" : cluster ? `A new enrolment for ${cluster.name}` : "Enrol a cluster"}
       size="lg"
       closeOnClickOutside={enrolment === null}
       closeOnEscape={enrolment === null}
     >
-      {enrolment ? <EnrolmentFile enrolment={enrolment} onDone={done} /> : <EnrolForm onClose={done} onEnrolled={setEnrolment} />}
+      {enrolment ? <EnrolmentFile enrolment={enrolment} onDone={done} /> : cluster ? <RenewForm cluster={cluster} onClose={done} onEnrolled={setEnrolment} /> : <EnrolForm onClose={done} onEnrolled={setEnrolment} />}
     </Modal>
+  );
+}
+
+function RenewForm({ cluster, onClose, onEnrolled }: { cluster: Cluster; onClose: () => void; onEnrolled: (enrolment: Enrolment) => void }) {
+  const { api } = useBackend();
+  const client = useQueryClient();
+  const renew = useMutation({
+    mutationFn: () => unwrap(api.POST("/api/v1/clusters", { body: { id: cluster.id, replace: true } })),
+    onSuccess: (enrolment) => {
+      void client.invalidateQueries({ queryKey: ["clusters"] });
+      onEnrolled(enrolment);
+    },
+  });
+  return (
+    <Stack>
+      {renew.isError && <ErrorNote error={renew.error} />}
+      <Text size="sm">
+        What its agents have now stops working at once: they are disconnected until the new file is in the old one’s place. Sessions go on running meanwhile.
+      </Text>
+      <Group justify="flex-end">
+        <Button variant="default" onClick={onClose}>
+          Cancel
+        </Button>
+        <Button loading={renew.isPending} onClick={() => renew.mutate()} data-testid="cluster-renew-confirm">
+          Make a new enrolment
+        </Button>
+      </Group>
+    </Stack>
   );
 }
 
@@ -254,8 +329,8 @@ function EnrolForm({ onClose, onEnrolled }: { onClose: () => void; onEnrolled: (
         <TextInput label="Id" description="A short name for good, for instance berlin-1" required data-autofocus {...form.getInputProps("id")} />
         <TextInput label="Display name" {...form.getInputProps("name")} />
         <Checkbox
-          label="It exists already: issue new credentials"
-          description="The old ones stop working at once."
+          label="It exists already: make a new enrolment"
+          description="The old one stops working at once."
           {...form.getInputProps("replace", { type: "checkbox" })}
         />
         <Group justify="flex-end">

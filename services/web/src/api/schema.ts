@@ -182,6 +182,9 @@ export interface paths {
         /**
          * Enrol Cluster
          * @description Enrol a cluster. The answer is the file its agent starts with, shown only now.
+         *
+         *     With `replace`, a cluster that exists gets a new one, and what its agents had is revoked
+         *     at once: they are disconnected until they are given the new file.
          */
         post: operations["enrol_cluster"];
         delete?: never;
@@ -243,6 +246,28 @@ export interface paths {
          *     For a cluster that may have lost some: what is as it should be stays as it is.
          */
         post: operations["redrive_cluster"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/clusters/{cluster_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Revoke Cluster
+         * @description Put the cluster's agents out at once, and let none in until it is enrolled again.
+         *
+         *     Its sessions go on running where they are; nobody reaches them meanwhile.
+         */
+        post: operations["revoke_cluster"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1136,7 +1161,7 @@ export interface components {
             name?: string | null;
             /**
              * Replace
-             * @description Issue new credentials for a cluster that exists.
+             * @description Issue a new enrolment for a cluster that exists, and revoke what it had.
              * @default false
              */
             replace: boolean;
@@ -3169,6 +3194,96 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Redriven"];
                 };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    revoke_cluster: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                cluster_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description No valid access token. */
             401: {

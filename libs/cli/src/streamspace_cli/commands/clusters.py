@@ -99,7 +99,12 @@ def enrol(
     ] = None,
     name: Annotated[str | None, typer.Option(help="What people call it.")] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="New credentials for a cluster that exists.")
+        bool,
+        typer.Option(
+            "--replace",
+            help="A new enrolment for a cluster that exists. Its agents are put out at once, "
+            "and come back with the new file.",
+        ),
     ] = False,
 ) -> None:
     """Enrol a cluster: write the one file that its agent starts with, readable by you alone."""
@@ -118,6 +123,19 @@ def enrol(
         f"  STREAMSPACE_AGENT_ENROLMENT_FILE={path} streamspace-agent"
     )
     run.printer.line(str(path))
+
+
+@command(app)
+def revoke(run: Run, cluster: ClusterId) -> None:
+    """Put a cluster's agents out at once, and let none in until it is enrolled again.
+
+    Its sessions go on running; nobody reaches them meanwhile.
+    """
+    with run.api() as api:
+        api.post(f"/clusters/{cluster}/revoke")
+    run.note(
+        f"{cluster} is revoked. To let it in again: streamspace clusters enrol {cluster} --replace"
+    )
 
 
 @command(app)

@@ -12,12 +12,14 @@ from streamspace_common.bus.errors import (
     ApiError,
     BusError,
     BusUnavailableError,
+    CredentialRefusedError,
     MessageTooLargeError,
     NobodyAnswersError,
     PermissionDeniedError,
     ProvisioningError,
     WrongLastSequenceError,
 )
+from streamspace_common.bus.identity import Identity
 from streamspace_common.bus.inspection import ConsumerLag, StreamState
 from streamspace_common.bus.provision import ensure_durable, provision
 from streamspace_common.bus.publishing import Stored
@@ -35,7 +37,9 @@ __all__ = [
     "BusUnavailableError",
     "ConsumerLag",
     "CoreMessage",
+    "CredentialRefusedError",
     "Delivery",
+    "Identity",
     "MessageTooLargeError",
     "NobodyAnswersError",
     "PermissionDeniedError",

@@ -1,4 +1,4 @@
-"""The vendor's client, mended in two places, and with what a stream read by the million needs.
+"""The vendor's client, mended in three places, and with what a stream read by the million needs.
 
 It looks at each character of each header's name; with our dozen headers that is half of the
 time it takes to read a message. And it builds an object for each message and hands it
@@ -7,15 +7,36 @@ through two queues and a task; a `Sink` is called with the bytes instead.
 An answer to a ping that comes after `flush` has given up on it raises where everything is
 read, which ends the reading: the client then hears nothing, and says that it is connected,
 until its own pings are missed most of a minute later.
+
+It closes for good when the server ends a connection for a reason, such as a credential that
+has expired or was revoked. That is right for a service, whose credential a person renews. An
+agent renews its own: its client goes on trying, and shows the newest token each time. (When
+an account's signing key is replaced, the reason that its users are given first is a limit of
+theirs, which is none any more.)
 """
 
 from collections.abc import Callable
 from typing import Any
 
+from nats import errors
 from nats.aio.client import Client as VendorClient
 from nats.aio.subscription import Subscription
+from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
 
 _BLANK = " \t\r\n\x0b\x0c"
+_REFUSALS = (
+    "authorization violation",
+    "authentication expired",
+    "authentication revoked",
+    "authentication violation",
+)
+
+
+def is_refusal(error: object) -> bool:
+    """Whether the server says that a credential is not, or no longer, good."""
+    told = str(error).lower()
+    return any(words in told for words in _REFUSALS)
+
 
 Sink = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Takes subject, reply subject, payload and headers as they stood on the wire."""
@@ -23,6 +44,9 @@ Sink = Callable[[bytes, bytes, bytes, bytes | None], None]
 
 class Client(VendorClient):
     """What it accepts and what it makes of it are as before."""
+
+    renewable = False
+    """Whether a refused credential is a reason to try again rather than the end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +81,15 @@ class Client(VendorClient):
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
         return _parse_lines(raw)
+
+    async def _process_err(self, err_msg: str) -> None:
+        harmless = PERMISSIONS_ERR in err_msg.lower() or STALE_CONNECTION in err_msg.lower()
+        if harmless or not self.renewable:
+            await super()._process_err(err_msg)
+            return
+        error = errors.Error(f"nats: {err_msg.strip(chr(39))}")
+        await self._error_cb(error)
+        await self._process_op_err(error)
 
 
 def parse_headers(block: bytes | None) -> dict[str, str]:

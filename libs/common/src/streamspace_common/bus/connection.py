@@ -12,6 +12,7 @@ from typing import Any, Self
 from streamspace_common.bus import inspection, publishing, requests
 from streamspace_common.bus.encryption import encryption
 from streamspace_common.bus.envelope import TRACE, TYPE, core_headers, event_headers
+from streamspace_common.bus.identity import Identity
 from streamspace_common.bus.inspection import ConsumerLag
 from streamspace_common.bus.link import PING_INTERVAL, Link
 from streamspace_common.bus.publishing import Stored
@@ -21,12 +22,20 @@ from streamspace_common.bus.tail import RawMessage, StartAt, StreamMessage, tail
 from streamspace_common.contracts.base import Message
 from streamspace_common.contracts.events import Event
 from streamspace_common.contracts.ids import ClusterId, SessionId
-from streamspace_common.contracts.requests import ClusterMethod, Method, Reply, Request
+from streamspace_common.contracts.requests import (
+    ClusterMethod,
+    Method,
+    MethodForClusters,
+    Reply,
+    Request,
+)
 from streamspace_common.contracts.streams import COMMANDS
 from streamspace_common.contracts.subjects import command as command_subject
+from streamspace_common.runtime.proxies import Proxies
 from streamspace_common.runtime.tracing import Kind, span
 
 Handlers = Mapping[Method[Any, Any], requests.Handler]
+HandlersForClusters = Mapping[MethodForClusters[Any, Any], requests.ClusterHandler]
 ClusterHandlers = Mapping[ClusterMethod[Any, Any], requests.Handler]
 
 
@@ -43,27 +52,36 @@ class Bus:
         url: str,
         *,
         name: str,
-        credentials: Path | None = None,
+        credentials: Path | Identity | None = None,
         ca_file: Path | None = None,
         inbox: str = "_INBOX",
         on_closed: Callable[[], None] | None = None,
+        on_refused: Callable[[], None] | None = None,
         ping_interval: int = PING_INTERVAL,
+        proxies: Proxies | None = None,
+        patience: float | None = None,
     ) -> Self:
         """Connect, waiting for the server as long as it takes.
 
         Args:
             url: one server, or several of a cluster separated by commas; all of them
-                `tls://` or none.
+                `tls://`, all `wss://` (through a WebSocket), or none.
             name: shown in the server's monitoring, for instance `session/host-1`.
-            credentials: a `.creds` file; it is read again at each reconnect.
-            ca_file: certificate authorities trusted for `tls://` besides the system's.
+            credentials: a `.creds` file, which is read again at each reconnect, or an
+                identity that somebody renews.
+            ca_file: certificate authorities trusted for TLS besides the system's.
             inbox: prefix of this client's inboxes: `Permissions.inbox` of its role.
             on_closed: called when the client gave up for good; end the process then.
+            on_refused: called each time that the server refuses the credential.
             ping_interval: seconds between checks that the server still answers.
+            proxies: the ways to a `wss://` server; straight there by default.
+            patience: seconds to wait for the server; None for ever.
 
         Raises:
-            FatalError: some addresses are `tls://` and others are not, or `ca_file` holds
+            FatalError: some addresses are encrypted and others are not, or `ca_file` holds
                 no certificate that can be read.
+            CredentialRefusedError: with `patience`: the server does not take the credential.
+            BusUnavailableError: with `patience`: it is over.
         """
         return cls(
             await Link.open(
@@ -73,7 +91,10 @@ class Bus:
                 encryption=encryption(url, ca_file),
                 inbox=inbox,
                 on_closed=on_closed,
+                on_refused=on_refused,
                 ping_interval=ping_interval,
+                proxies=proxies,
+                patience=patience,
             )
         )
 
@@ -88,6 +109,10 @@ class Bus:
 
     async def close(self) -> None:
         await self.link.close()
+
+    async def show_newer_credential(self) -> None:
+        """Connect anew with the identity's newest token; see `Link.show_newer_credential`."""
+        await self.link.show_newer_credential()
 
     # Publishing.
 
@@ -204,6 +229,35 @@ class Bus:
             {m.name: (m.subject, m.request, handler) for m, handler in handlers.items()}
         )
         return served
+
+    async def serve_clusters(
+        self, name: str, handlers: HandlersForClusters, *, concurrency: int = 64
+    ) -> Served:
+        """Answer what clusters ask a service; each handler is told which one asks.
+
+        As `serve`. The subject says it, and a cluster can use its own only.
+        """
+        served = Served(self.link, name, concurrency)
+        await served.start(
+            {
+                m.name: (m.any_subject, m.request, requests.FromCluster(handler))
+                for m, handler in handlers.items()
+            }
+        )
+        return served
+
+    async def ask(
+        self,
+        method: MethodForClusters[Request, Reply],
+        cluster: ClusterId,
+        request: Request,
+        *,
+        timeout: float = 5.0,
+    ) -> Reply:
+        """Ask a service as a cluster; raises as `call` does."""
+        return await requests.call(
+            self.link, method.subject(cluster), request, method.reply, timeout=timeout
+        )
 
     async def serve_cluster(
         self, cluster: ClusterId, handlers: ClusterHandlers, *, concurrency: int = 64

@@ -1,64 +1,37 @@
-"""Who may do what on the bus: NATS operator, account and user tokens, minted here.
+"""An installation's trust: its keys, the credentials of its services, its servers' configuration.
 
 A NATS server in operator mode trusts one public key. The operator signs accounts, an
-account's signing key signs users, and each user's token carries its permissions, so
-that neither adding a cluster nor restarting anything needs a change of the server.
-
-Two accounts divide the bus. `CORE` holds JetStream and the services. `AGENTS` holds
-the agents and reaches of CORE only what is imported by name: pulling and settling
-commands, its events and heartbeats. The division matters although every agent's own
-permissions name its cluster: the server does not check the *reply* subject of a
-publish, so an agent in CORE could have the acknowledgement of its event written to
-`cmd.<other cluster>.<session>` and so replace that cluster's command. In an account of
-its own the reply leads nowhere.
+account's signing key signs users, and permissions are part of what is signed, so that
+neither adding a cluster nor restarting anything needs a change of a server's configuration:
+it names the operator, and a folder where accounts' tokens are kept. `SYS` and `CORE` are
+there from the start; auth brings each cluster's account, and `CORE` anew with it
+(`accounts` says what each of them may).
 
 All functions are pure but for the randomness of new keys. Seeds are secret; tokens and
-the server's configuration are not.
+the servers' configuration are not.
 """
 
-import base64
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import Enum
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import nkeys
-
+from streamspace_common.bus import accounts
+from streamspace_common.bus.accounts import Account, Authority, permission_claims
+from streamspace_common.bus.signing import KeyKind, new_seed, now, public_key, sign
 from streamspace_common.contracts.base import Contract
-from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.contracts.permissions import OPERATORS, SERVICES, Permissions
-from streamspace_common.contracts.permissions import agent as agent_permissions
-from streamspace_common.contracts.streams import COMMANDS
+from streamspace_common.contracts.permissions import (
+    ACCOUNTS,
+    CORE_EXPORTS,
+    OPERATORS,
+    SERVICES,
+    Permissions,
+)
 
 _GIGABYTE = 1000**3
-_RESPONSE_TTL_SECONDS = 120
-_UNLIMITED = -1
-
-
-class KeyKind(Enum):
-    """What a key pair stands for; part of its textual form."""
-
-    OPERATOR = nkeys.PREFIX_BYTE_OPERATOR
-    ACCOUNT = nkeys.PREFIX_BYTE_ACCOUNT
-    USER = nkeys.PREFIX_BYTE_USER
-
-
-def new_seed(kind: KeyKind) -> str:
-    """A fresh private key in NATS' textual form (`SO…`, `SA…`, `SU…`)."""
-    seed: bytes = nkeys.encode_seed(os.urandom(32), kind.value)
-    return seed.decode()
-
-
-def public_key(seed: str) -> str:
-    """The public key that belongs to `seed` (`O…`, `A…`, `U…`)."""
-    key: bytes = nkeys.from_seed(bytearray(seed.encode())).public_key
-    return key.decode()
 
 
 class Issuer(Contract):
@@ -75,21 +48,22 @@ class Trust(Contract):
     """
 
     operator_seed: str
+    operator_signing_seed: str
     system_seed: str
     core_seed: str
     core_signing_seed: str
-    agents_seed: str
-    agents_signing_seed: str
+    activation_seed: str
 
     @classmethod
     def new(cls) -> Self:
-        return cls(
-            operator_seed=new_seed(KeyKind.OPERATOR),
-            system_seed=new_seed(KeyKind.ACCOUNT),
-            core_seed=new_seed(KeyKind.ACCOUNT),
-            core_signing_seed=new_seed(KeyKind.ACCOUNT),
-            agents_seed=new_seed(KeyKind.ACCOUNT),
-            agents_signing_seed=new_seed(KeyKind.ACCOUNT),
+        return cls.completed({})
+
+    @classmethod
+    def completed(cls, known: Mapping[str, str]) -> Self:
+        """The keys that are known, by their names in JSON, and fresh ones for the rest."""
+        return cls.model_validate(
+            {name: new_seed(kind) for name, kind in _KEYS.items()}
+            | {name: seed for name, seed in known.items() if name in _KEYS}
         )
 
     @property
@@ -98,9 +72,29 @@ class Trust(Contract):
         return Issuer(account=public_key(self.core_seed), signing_seed=self.core_signing_seed)
 
     @property
-    def agents(self) -> Issuer:
-        """Mints agents, and nothing more powerful; the one key that auth needs."""
-        return Issuer(account=public_key(self.agents_seed), signing_seed=self.agents_signing_seed)
+    def system(self) -> Issuer:
+        """Mints users of the servers' own account."""
+        return Issuer(account=public_key(self.system_seed), signing_seed=self.system_seed)
+
+    @property
+    def authority(self) -> Authority:
+        """What auth lets clusters in with."""
+        return Authority(
+            operator_signing_seed=self.operator_signing_seed,
+            activation_seed=self.activation_seed,
+            core_account=public_key(self.core_seed),
+            core_signing_key=public_key(self.core_signing_seed),
+        )
+
+
+_KEYS = {
+    "operatorSeed": KeyKind.OPERATOR,
+    "operatorSigningSeed": KeyKind.OPERATOR,
+    "systemSeed": KeyKind.ACCOUNT,
+    "coreSeed": KeyKind.ACCOUNT,
+    "coreSigningSeed": KeyKind.ACCOUNT,
+    "activationSeed": KeyKind.ACCOUNT,
+}
 
 
 def service_credentials(issuer: Issuer, service: str, *, name: str | None = None) -> str:
@@ -112,6 +106,11 @@ def service_credentials(issuer: Issuer, service: str, *, name: str | None = None
     return mint_user(SERVICES[service], name or service, issuer)
 
 
+def account_credentials(trust: Trust) -> str:
+    """The `.creds` text with which auth gives servers accounts' tokens."""
+    return mint_user(ACCOUNTS, "auth-accounts", trust.system)
+
+
 def operator_credentials(issuer: Issuer, role: str, *, expires_at: datetime | None = None) -> str:
     """The `.creds` text of an operator's command line, with the rights `OPERATORS` gives it.
 
@@ -119,13 +118,6 @@ def operator_credentials(issuer: Issuer, role: str, *, expires_at: datetime | No
         KeyError: there is no such role.
     """
     return mint_user(OPERATORS[role], role, issuer, expires_at=expires_at)
-
-
-def agent_credentials(
-    issuer: Issuer, cluster: ClusterId, *, expires_at: datetime | None = None
-) -> str:
-    """The `.creds` text of a cluster's agents."""
-    return mint_user(agent_permissions(cluster), f"agent-{cluster}", issuer, expires_at=expires_at)
 
 
 def mint_user(
@@ -136,104 +128,138 @@ def mint_user(
     The server ends the user's connections at `expires_at`; None for never.
     """
     seed = new_seed(KeyKind.USER)
-    token = _sign(
+    token = sign(
         issuer.signing_seed,
         subject=public_key(seed),
         name=name,
+        issued_at=now(),
         expires_at=expires_at,
         claims={
             "type": "user",
-            "issuer_account": issuer.account,
-            "pub": {"allow": list(permissions.publish)},
-            "sub": {"allow": list(permissions.subscribe)},
-            # Answers go to inboxes that no allow-list can name.
-            "resp": {"max": permissions.responses, "ttl": _RESPONSE_TTL_SECONDS * 10**9},
-            "subs": _UNLIMITED,
-            "data": _UNLIMITED,
-            "payload": _UNLIMITED,
+            **_issuer_account(issuer),
+            **permission_claims(permissions),
         },
     )
+    return creds(token, seed)
+
+
+def mint_scoped_user(
+    issuer: Issuer,
+    user: str,
+    name: str,
+    *,
+    issued_at: datetime,
+    expires_at: datetime | None = None,
+) -> str:
+    """The token of a user whose rights stand in the scope of the key that signs it.
+
+    Args:
+        issuer: the account, and the seed of a scoped signing key of it.
+        user: the public key of whoever it is for.
+        name: for the servers' monitoring.
+        issued_at: a revocation of the account's users ends those issued before it.
+        expires_at: the server ends the user's connections then; None for never.
+    """
+    return sign(
+        issuer.signing_seed,
+        subject=user,
+        name=name,
+        issued_at=issued_at,
+        expires_at=expires_at,
+        claims={"type": "user", "issuer_account": issuer.account},
+    )
+
+
+def creds(token: str, seed: str) -> str:
+    """A user's token and its seed as the text of a `.creds` file."""
     return _CREDENTIALS.format(token=token, seed=seed)
 
 
+@dataclass(frozen=True)
+class User:
+    """A user of the bus as its `.creds` file tells it."""
+
+    token: str
+    seed: str
+
+
+def read_creds(text: str) -> User:
+    """A `.creds` file's user.
+
+    Raises:
+        ValueError: it is none; the text does not quote it.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    tokens = [line for line in lines if line.startswith("ey") and line.count(".") == 2]
+    seeds = [line for line in lines if line.startswith("SU")]
+    if len(tokens) != 1 or len(seeds) != 1:
+        raise ValueError("it is not a NATS .creds document")
+    return User(tokens[0], seeds[0])
+
+
+def _issuer_account(issuer: Issuer) -> dict[str, str]:
+    """Whose user it is, where the signer is not the account itself."""
+    same = public_key(issuer.signing_seed) == issuer.account
+    return {} if same else {"issuer_account": issuer.account}
+
+
 def mint_operator(trust: Trust) -> str:
-    """The operator's token; the server trusts the key that signed it."""
-    return _sign(
+    """The operator's token; the server trusts the keys that it names."""
+    return sign(
         trust.operator_seed,
         subject=public_key(trust.operator_seed),
         name="streamspace",
-        claims={"type": "operator", "system_account": public_key(trust.system_seed)},
-    )
-
-
-@dataclass(frozen=True)
-class Account:
-    """An account's public key and token."""
-
-    public: str
-    token: str
-
-
-def mint_accounts(trust: Trust) -> tuple[Account, ...]:
-    """The system account, CORE and AGENTS."""
-    core, agents = public_key(trust.core_seed), public_key(trust.agents_seed)
-    return (
-        mint_account(trust.operator_seed, public_key(trust.system_seed), "SYS"),
-        mint_account(
-            trust.operator_seed,
-            core,
-            "CORE",
-            signing_key=public_key(trust.core_signing_seed),
-            jetstream=True,
-            exports=[_service(name, subject, kind) for name, subject, kind in _CORE_EXPORTS],
-            imports=[_import(name, subject, agents) for name, subject, _ in _AGENT_EXPORTS],
-        ),
-        mint_account(
-            trust.operator_seed,
-            agents,
-            "AGENTS",
-            signing_key=public_key(trust.agents_signing_seed),
-            exports=[_service(name, subject, kind) for name, subject, kind in _AGENT_EXPORTS],
-            imports=[_import(name, subject, core) for name, subject, _ in _CORE_EXPORTS],
-        ),
-    )
-
-
-def mint_account(
-    operator_seed: str,
-    public: str,
-    name: str,
-    *,
-    signing_key: str | None = None,
-    jetstream: bool = False,
-    exports: list[dict[str, Any]] | None = None,
-    imports: list[dict[str, Any]] | None = None,
-) -> Account:
-    """An account's token; `jetstream` gives it all the storage the server has."""
-    storage = _UNLIMITED if jetstream else 0
-    token = _sign(
-        operator_seed,
-        subject=public,
-        name=name,
+        issued_at=accounts.PRELOADED_AT,
         claims={
-            "type": "account",
-            "signing_keys": [signing_key] if signing_key else [],
-            "exports": exports or [],
-            "imports": imports or [],
-            "default_permissions": {"pub": {}, "sub": {}},
-            "limits": {
-                **dict.fromkeys(
-                    ("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _UNLIMITED
-                ),
-                "wildcards": True,
-                "mem_storage": storage,
-                "disk_storage": storage,
-                "streams": storage,
-                "consumer": storage,
-            },
+            "type": "operator",
+            "signing_keys": [public_key(trust.operator_signing_seed)],
+            "system_account": public_key(trust.system_seed),
         },
     )
-    return Account(public, token)
+
+
+def mint_accounts(trust: Trust) -> tuple[Account, Account]:
+    """The system account, and CORE as it is before any cluster is enrolled."""
+    authority = trust.authority
+    core = accounts.core_claims(
+        authority.core_signing_key, public_key(authority.activation_seed), {}
+    )
+    return (
+        _preloaded(trust, public_key(trust.system_seed), "SYS", accounts.system_claims()),
+        _preloaded(trust, authority.core_account, "CORE", core),
+    )
+
+
+def _preloaded(trust: Trust, public: str, name: str, claims: accounts.Claims) -> Account:
+    return accounts.sign_account(trust.operator_seed, public, name, claims, accounts.PRELOADED_AT)
+
+
+def accounts_config(trust: Trust) -> str:
+    """The part of a server's configuration that says whom it trusts; all of a cluster share it.
+
+    It stands beside a `resolver` of type `full`, which says where accounts' tokens are kept.
+    """
+    system, core = mint_accounts(trust)
+    lines = [
+        f"operator: {mint_operator(trust)}",
+        f"system_account: {system.public}",
+        "resolver_preload {",
+        *(f"  {account.public}: {account.token}" for account in (system, core)),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _resolver(directory: Path) -> list[str]:
+    return [
+        "resolver {",
+        "  type: full",
+        f"  dir: {json.dumps(str(directory))}",
+        # Accounts are never deleted: one that nobody may use any more says so itself.
+        "  allow_delete: false",
+        "}",
+    ]
 
 
 def server_config(
@@ -245,6 +271,7 @@ def server_config(
     http_port: int | None = None,
     name: str = "streamspace",
     max_file_bytes: int = 40 * _GIGABYTE,
+    accounts_dir: Path | None = None,
 ) -> str:
     """The nats-server configuration of a single server that trusts `trust`.
 
@@ -256,6 +283,7 @@ def server_config(
         http_port: monitoring on loopback, which has no authentication; None for none.
         name: the server's name in monitoring.
         max_file_bytes: has to exceed the sum of the streams' `max_bytes`.
+        accounts_dir: where accounts' tokens are kept; by default beside `store_dir`.
     """
     lines = [
         f"server_name: {json.dumps(name)}",
@@ -276,78 +304,16 @@ def server_config(
         "  sync_interval: always",
         "  limits { default_max_consumers: 5000 }",
         "}",
+        *_resolver(accounts_dir or store_dir.with_name("accounts")),
         accounts_config(trust),
-    ]
-    return "\n".join(lines)
-
-
-def accounts_config(trust: Trust) -> str:
-    """The part of a server's configuration that says whom it trusts; all of a cluster share it."""
-    accounts = mint_accounts(trust)
-    lines = [
-        f"operator: {mint_operator(trust)}",
-        f"system_account: {accounts[0].public}",
-        "resolver: MEMORY",
-        "resolver_preload {",
-        *(f"  {account.public}: {account.token}" for account in accounts),
-        "}",
-        "",
     ]
     return "\n".join(lines)
 
 
 def rights() -> str:
     """A digest of what tokens of this version allow; another one asks for signing them anew."""
-    told = repr((sorted(SERVICES.items()), _CORE_EXPORTS, _AGENT_EXPORTS))
+    told = repr((sorted(SERVICES.items()), ACCOUNTS, CORE_EXPORTS, "full"))
     return hashlib.sha256(told.encode()).hexdigest()
-
-
-# A pull is answered with many messages, everything else with one.
-_CORE_EXPORTS = (
-    ("pull commands", f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS.name}.*", "Stream"),
-    ("settle commands", f"$JS.ACK.{COMMANDS.name}.*.>", "Singleton"),
-    ("settle commands, newer form", f"$JS.ACK.*.*.{COMMANDS.name}.*.>", "Singleton"),
-    ("publish events", "evt.*.session.*.*", "Singleton"),
-    ("heartbeats", "hb.*.*", "Singleton"),
-)
-_AGENT_EXPORTS = (("requests to agents", "rpc.*.*", "Singleton"),)
-
-
-def _service(name: str, subject: str, response_type: str) -> dict[str, Any]:
-    return {"name": name, "subject": subject, "type": "service", "response_type": response_type}
-
-
-def _import(name: str, subject: str, account: str) -> dict[str, Any]:
-    return {"name": name, "subject": subject, "account": account, "type": "service"}
-
-
-def _sign(
-    seed: str,
-    *,
-    subject: str,
-    name: str,
-    claims: Mapping[str, Any],
-    expires_at: datetime | None = None,
-) -> str:
-    """A NATS JWT: Ed25519 over two base64url parts, with NATS' own names of keys."""
-    body: dict[str, Any] = {
-        "jti": secrets.token_hex(16),
-        "iat": int(datetime.now(UTC).timestamp()),
-        "iss": public_key(seed),
-        "name": name,
-        "sub": subject,
-        "nats": {**claims, "version": 2},
-    }
-    if expires_at is not None:
-        body["exp"] = int(expires_at.timestamp())
-    head = _encode(json.dumps({"typ": "JWT", "alg": "ed25519-nkey"}).encode())
-    signed = f"{head}.{_encode(json.dumps(body).encode())}"
-    signature: bytes = nkeys.from_seed(bytearray(seed.encode())).sign(signed.encode())
-    return f"{signed}.{_encode(signature)}"
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 _CREDENTIALS = """\

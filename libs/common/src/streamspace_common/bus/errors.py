@@ -21,6 +21,10 @@ class ConnectionLostError(BusUnavailableError):
     """The connection broke while an answer was awaited; the request may have arrived."""
 
 
+class CredentialRefusedError(BusUnavailableError):
+    """The server does not take the credential: it expired, was revoked, or is not one of ours."""
+
+
 class PermissionDeniedError(BusUnavailableError):
     """The credentials do not allow it; a person has to see to it, or wait for it."""
 

@@ -3,7 +3,9 @@
 The client reconnects by itself for ever, with growing jittered pauses, so a server
 restart needs nothing from anybody. What it does not survive is a fatal `-ERR`
 (expired or revoked credentials, too many connections): then it closes for good and
-`on_closed` is called, so that a supervisor ends the process and a fresh one begins.
+`on_closed` is called, so that a supervisor ends the process and a fresh one begins. An
+`Identity` is somebody's to renew: with one, a refused credential is told by `on_refused`,
+and tried again.
 
 While disconnected nothing is buffered on purpose: `request` waits for the connection
 first and gives up with `BusUnavailableError`, so that no request is carried out long
@@ -17,7 +19,6 @@ import json
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,16 +27,21 @@ from nats import errors as nats_errors
 from nats.aio.client import Server
 from nats.aio.msg import Msg
 
-from streamspace_common.bus.client import Client
-from streamspace_common.bus.encryption import EncryptedTransport
+from streamspace_common.bus.client import Client, is_refusal
+from streamspace_common.bus.encryption import is_websocket
 from streamspace_common.bus.errors import (
     ApiError,
     BusUnavailableError,
     ConnectionLostError,
+    CredentialRefusedError,
     MessageTooLargeError,
     NobodyAnswersError,
-    PermissionDeniedError,
 )
+from streamspace_common.bus.identity import Identity
+from streamspace_common.bus.replies import Replies
+from streamspace_common.bus.transport import SteadyTransport
+from streamspace_common.bus.websocket import WebSocketTransport
+from streamspace_common.runtime.proxies import Proxies
 
 log = structlog.get_logger(__name__)
 
@@ -68,17 +74,24 @@ def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server |
 class Link:
     """A connection, what watches it, and requests over it."""
 
-    def __init__(self, name: str, on_closed: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_closed: Callable[[], None] | None,
+        on_refused: Callable[[], None] | None = None,
+    ) -> None:
         self.name = name
         self.client = Client()
         self._on_closed = on_closed
+        self._on_refused = on_refused
         self._connected = asyncio.Event()
         self._leaving = False
+        self._renewing = False
+        self._impatient = False
+        self._refusal: Exception | None = None
         self._reconnected: dict[object, Reconnected] = {}
         self._last_reminder = float("-inf")
-        self._replies = ""
-        self._tokens = count()
-        self._waiting: dict[str, tuple[str, asyncio.Future[Msg]]] = {}
+        self._replies = Replies()
 
     @classmethod
     async def open(
@@ -86,52 +99,97 @@ class Link:
         url: str,
         *,
         name: str,
-        credentials: Path | None,
+        credentials: Path | Identity | None,
         encryption: ssl.SSLContext | None = None,
         inbox: str,
         on_closed: Callable[[], None] | None,
+        on_refused: Callable[[], None] | None = None,
         ping_interval: int = PING_INTERVAL,
+        proxies: Proxies | None = None,
+        patience: float | None = None,
     ) -> Self:
-        """Connect; tries for ever until the server is there.
+        """Connect; tries for ever until the server is there, or for `patience` seconds.
 
         `url` may name several servers of one cluster, separated by commas. With
         `encryption` the connection begins with TLS: waiting for the server to ask for it,
         as the client does by default, lets whoever is in between leave the question out.
+
+        Raises:
+            CredentialRefusedError: with `patience`: the server does not take the credential.
+            BusUnavailableError: with `patience`: it is over.
         """
-        link = cls(name, on_closed)
-        if encryption is not None:
-            link.client._transport = EncryptedTransport()  # noqa: SLF001 - no setting for it
+        link = cls(name, on_closed, on_refused)
+        link._impatient = patience is not None
+        if is_websocket(url):
+            link.client._transport = WebSocketTransport(proxies or Proxies())  # noqa: SLF001 - no setting for it
+        else:
+            link.client._transport = SteadyTransport()  # noqa: SLF001 - as above
+        options = {
+            "name": name,
+            "inbox_prefix": inbox,
+            "tls": encryption,
+            "tls_handshake_first": encryption is not None and not is_websocket(url),
+            "ping_interval": ping_interval,
+            "allow_reconnect": patience is None,
+            **link._who(credentials),
+        }
         try:
-            await link.client.connect(
-                [part.strip() for part in url.split(",")],
-                name=name,
-                error_cb=link._on_error,
-                disconnected_cb=link._on_disconnected,
-                reconnected_cb=link._on_reconnected,
-                closed_cb=link._on_client_closed,
-                lame_duck_mode_cb=link._on_lame_duck,
-                user_credentials=str(credentials) if credentials else None,
-                inbox_prefix=inbox,
-                tls=encryption,
-                tls_handshake_first=encryption is not None,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=random.uniform(0.2, 1.0),  # type: ignore[arg-type]
-                reconnect_to_server_handler=_next_server,
-                connect_timeout=5,
-                ping_interval=ping_interval,
-                max_outstanding_pings=2,
-                drain_timeout=25,
-                pending_size=_MAX_PENDING,
-            )
+            async with asyncio.timeout(patience):
+                await link._connect([part.strip() for part in url.split(",")], options)
+        except (OSError, nats_errors.Error) as error:
+            # Only with patience: without it every failure is tried again.
+            await link.close()
+            if link._refusal is not None:
+                raise CredentialRefusedError(_words(link._refusal)) from error
+            raise BusUnavailableError(_words(error)) from error
         except asyncio.CancelledError:
-            link._leaving = True
-            await link.client.close()
+            await link.close()
             raise
-        link._replies = link.client.new_inbox()
-        await link.client.subscribe(f"{link._replies}.*", cb=link._on_reply)
+        link._replies.inbox = link.client.new_inbox()
+        await link.client.subscribe(f"{link._replies.inbox}.*", cb=link._replies.take)
         link._connected.set()
         log.info("bus.connected", server=link.server)
         return link
+
+    async def _connect(self, servers: list[str], options: dict[str, Any]) -> None:
+        await self.client.connect(
+            servers,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_client_closed,
+            lame_duck_mode_cb=self._on_lame_duck,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=random.uniform(0.2, 1.0),  # type: ignore[arg-type]
+            reconnect_to_server_handler=_next_server,
+            connect_timeout=5,
+            max_outstanding_pings=2,
+            drain_timeout=25,
+            pending_size=_MAX_PENDING,
+            **options,
+        )
+
+    def _who(self, credentials: Path | Identity | None) -> dict[str, Any]:
+        """The client's options for whoever it is to be."""
+        if not isinstance(credentials, Identity):
+            return {"user_credentials": str(credentials) if credentials else None}
+        self.client.renewable = True
+        return {"user_jwt_cb": credentials.show, "signature_cb": credentials.answer}
+
+    async def show_newer_credential(self) -> None:
+        """Connect anew, so that the server sees the identity's newest token.
+
+        What is on its way is sent first; a request whose answer is not here yet fails with
+        `ConnectionLostError`, as it does when a connection breaks.
+        """
+        if not self.client.is_connected:
+            return
+        self._renewing = True
+        try:
+            await self.client.flush()
+        except (nats_errors.Error, OSError) as error:
+            log.debug("bus.not_flushed", error=_words(error))
+        await self.client.force_reconnect()
 
     @property
     def connected(self) -> bool:
@@ -205,27 +263,16 @@ class Link:
     async def _request(
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None, deadline: float
     ) -> Msg:
-        future: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        token = f"{next(self._tokens):x}"
-        self._waiting[token] = subject, future
-        try:
-            await self.publish(subject, payload, reply=f"{self._replies}.{token}", headers=headers)
-            async with asyncio.timeout_at(deadline):
-                message = await future
-        except TimeoutError as error:
-            raise BusUnavailableError(f"no answer on {subject} in time") from error
-        finally:
-            del self._waiting[token]
-            if future.done() and not future.cancelled():
-                future.exception()  # Seen, also when the wait was cut short just then.
+        with self._replies.expecting(subject) as expected:
+            try:
+                await self.publish(subject, payload, reply=expected.reply, headers=headers)
+                async with asyncio.timeout_at(deadline):
+                    message = await expected.answer
+            except TimeoutError as error:
+                raise BusUnavailableError(f"no answer on {subject} in time") from error
         if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
             raise NobodyAnswersError(f"nobody answers on {subject}")
         return message
-
-    async def _on_reply(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject.rpartition(".")[2])
-        if waiting is not None and not waiting[1].done():
-            waiting[1].set_result(message)
 
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, *, timeout: float = 5.0
@@ -326,11 +373,13 @@ class Link:
     # What the client tells us.
 
     async def _on_error(self, error: Exception) -> None:
-        if isinstance(error, nats_errors.SlowConsumerError):
+        if is_refusal(error):
+            self._refused(error)
+        elif isinstance(error, nats_errors.SlowConsumerError):
             log.warning("bus.messages_dropped", subject=error.subject)
         elif "permissions violation" in str(error).lower():
             log.error("bus.permission_denied", client=self.name, error=_words(error))
-            self._deny(str(error).lower())
+            self._replies.deny(str(error).lower())
         elif isinstance(error, _BROKEN) and self.client.is_connected:
             log.debug("bus.connection_broken", error=_words(error))
         elif self.client.is_connected:
@@ -338,14 +387,16 @@ class Link:
         else:
             self._remind(error)
 
-    def _deny(self, error: str) -> None:
-        """Fail the requests that were refused, which nobody will ever answer."""
-        for subject, future in self._waiting.values():
-            if f'"{subject.lower()}"' in error and not future.done():
-                future.set_exception(PermissionDeniedError(f"not allowed to publish {subject}"))
+    def _refused(self, error: Exception) -> None:
+        self._refusal = error
+        self._remind(error)
+        if self._on_refused is not None:
+            self._on_refused()
 
     def _remind(self, error: Exception) -> None:
         """One line when the server is away, and one each half minute while it stays so."""
+        if self._impatient:
+            return  # The caller is told, and says it in words of their own.
         now = asyncio.get_running_loop().time()
         if now - self._last_reminder >= _REMIND_EVERY:
             self._last_reminder = now
@@ -353,14 +404,13 @@ class Link:
 
     async def _on_disconnected(self) -> None:
         self._connected.clear()
-        for _, future in self._waiting.values():
-            if not future.done():
-                future.set_exception(ConnectionLostError("the connection to NATS was lost"))
-        if not self._leaving:
+        self._replies.lose()
+        if not self._leaving and not self._renewing:
             log.warning("bus.disconnected", client=self.name)
 
     async def _on_reconnected(self) -> None:
         self._last_reminder = float("-inf")
+        self._renewing = False
         self._connected.set()
         log.info("bus.reconnected", server=self.server)
         for callback in tuple(self._reconnected.values()):

@@ -14,6 +14,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -30,6 +31,7 @@ from streamspace_common.bus.errors import (
 )
 from streamspace_common.bus.link import Link
 from streamspace_common.contracts.base import Contract
+from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.contracts.problems import Code, FieldProblem, Problem, ProblemError
 from streamspace_common.runtime.tracing import Kind, span
 
@@ -38,10 +40,12 @@ log = structlog.get_logger(__name__)
 Reply = TypeVar("Reply", bound=Contract)
 Handler = Callable[[Any], Awaitable[Contract | bytes]]
 """Answers with the reply, or with its JSON where that is at hand."""
+ClusterHandler = Callable[[ClusterId, Any], Awaitable[Contract | bytes]]
+"""The same, for requests whose subject says which cluster asks."""
 
 # Interest in a subject travels asynchronously: a service that has just started may be
 # unknown for an instant. Seconds before each further try.
-_INTEREST_PAUSES = (0.1, 0.2)
+_INTEREST_PAUSES = (0.1, 0.2, 0.4)
 _RETRY_AFTER = 2
 _QUEUE_FACTOR = 8
 _VERSION = "1.0.0"
@@ -115,7 +119,7 @@ def _method(subject: str) -> str:
 
 def _callee(subject: str) -> str:
     match subject.split("."):
-        case ["svc", name, _]:
+        case ["svc", name, *_]:
             return f"{name} service"
         case ["rpc", cluster, _]:
             return f"agent of cluster {cluster}"
@@ -131,6 +135,21 @@ def _problem(subject: str, payload: bytes) -> Problem:
         return Problem.of(Code.INTERNAL, f"The {_callee(subject)} failed.")
 
 
+@dataclass(frozen=True)
+class FromCluster:
+    """Answers requests whose subject ends in the cluster that asks, which only it can use."""
+
+    handler: ClusterHandler
+
+    def bound(self, subject: str) -> Handler:
+        cluster = ClusterId(subject.rpartition(".")[2])
+
+        async def handle(asked: Any) -> Contract | bytes:
+            return await self.handler(cluster, asked)
+
+        return handle
+
+
 class Served:
     """A running service; `stop` leaves no accepted request unanswered."""
 
@@ -142,7 +161,9 @@ class Served:
         self._running: set[asyncio.Task[None]] = set()
         self._service: Service | None = None
 
-    async def start(self, endpoints: Mapping[str, tuple[str, type[Contract], Handler]]) -> None:
+    async def start(
+        self, endpoints: Mapping[str, tuple[str, type[Contract], Handler | FromCluster]]
+    ) -> None:
         """Serve `endpoints`: method name -> (subject, request model, handler)."""
         try:
             self._service = Service(
@@ -175,7 +196,7 @@ class Served:
             await asyncio.gather(*late, return_exceptions=True)
 
     def _accept(
-        self, subject: str, model: type[Contract], handler: Handler
+        self, subject: str, model: type[Contract], handler: Handler | FromCluster
     ) -> Callable[[Request], Awaitable[None]]:
         async def accept(request: Request) -> None:
             if len(self._running) >= self._most:
@@ -189,8 +210,9 @@ class Served:
                     ),
                 )
                 return
+            bound = handler.bound(request.subject) if isinstance(handler, FromCluster) else handler
             task = asyncio.create_task(
-                self._serve_one(request, model, handler), name=f"serve:{subject}"
+                self._serve_one(request, model, bound), name=f"serve:{subject}"
             )
             self._running.add(task)
             task.add_done_callback(self._running.discard)

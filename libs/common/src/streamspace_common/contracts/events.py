@@ -296,6 +296,16 @@ class ClusterEnrolled(_ClusterEvent):
     TYPE: ClassVar[str] = "cluster.enrolled.v1"
     KIND: ClassVar[str] = "enrolled"
     name: str
+    replaced: bool = Field(
+        default=False, description="It was enrolled before; what it had until now is revoked."
+    )
+
+
+class ClusterRevoked(_ClusterEvent):
+    """None of its agents is let in any more, until it is enrolled again."""
+
+    TYPE: ClassVar[str] = "cluster.revoked.v1"
+    KIND: ClassVar[str] = "revoked"
 
 
 class ClusterDrained(_ClusterEvent):
@@ -340,6 +350,7 @@ CORE_EVENTS: tuple[type[CoreEvent], ...] = (
     ClusterEnrolled,
     ClusterDrained,
     ClusterUndrained,
+    ClusterRevoked,
     ClusterPresenceChanged,
 )
 SESSION_HISTORY: tuple[type[CoreEvent], ...] = (

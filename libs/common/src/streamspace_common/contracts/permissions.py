@@ -16,6 +16,7 @@ from streamspace_common.contracts.streams import (
     STREAMS,
     agent_durable,
 )
+from streamspace_common.contracts.subjects import AGENT_CREDENTIALS, agent_credential
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,12 @@ SERVICES: dict[str, Permissions] = {
     ),
     "auth": _service(
         "auth",
-        publish=("evt.core.user.*.*", "evt.core.cluster.*.enrolled"),
-        subscribe=("svc.auth.*",),
+        publish=(
+            "evt.core.user.*.*",
+            "evt.core.cluster.*.enrolled",
+            "evt.core.cluster.*.revoked",
+        ),
+        subscribe=("svc.auth.*", AGENT_CREDENTIALS),
     ),
     "session": _service(
         "session",
@@ -158,3 +163,57 @@ def agent(cluster: ClusterId) -> Permissions:
         subscribe=(f"_INBOX_{cluster}.>", f"rpc.{cluster}.>", "$SRV.>"),
         inbox=f"_INBOX_{cluster}",
     )
+
+
+def joining(cluster: ClusterId) -> Permissions:
+    """An enrolment's rights: asking auth for an agent's credential, and nothing else."""
+    # An underscore, which no cluster's id has: agents' inboxes are others.
+    inbox = f"_INBOX_join_{cluster}"
+    return Permissions(
+        publish=(agent_credential(cluster),), subscribe=(f"{inbox}.>",), inbox=inbox, responses=0
+    )
+
+
+ACCOUNTS = Permissions(
+    publish=("$SYS.REQ.CLAIMS.UPDATE",),
+    subscribe=("_INBOX_accounts.>",),
+    inbox="_INBOX_accounts",
+    responses=0,
+)
+"""Auth's second user, of the servers' own account: giving servers accounts' tokens. That they
+are taken needs the operator's signature besides."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A subject that one account exports and another one imports."""
+
+    name: str
+    subject: str
+    many_answers: bool = False
+    """A pull is answered with many messages, everything else with one."""
+
+
+def _shared(durable: str, cluster: str, credential: str) -> tuple[Shared, ...]:
+    return (
+        Shared("pull commands", f"$JS.API.CONSUMER.MSG.NEXT.{COMMANDS.name}.{durable}", True),
+        Shared("settle commands", f"$JS.ACK.{COMMANDS.name}.{durable}.>"),
+        Shared("settle commands, newer form", f"$JS.ACK.*.*.{COMMANDS.name}.{durable}.>"),
+        Shared("publish events", f"evt.{cluster}.session.*.*"),
+        Shared("heartbeats", f"hb.{cluster}.*"),
+        Shared("agents' credentials", credential),
+    )
+
+
+CORE_EXPORTS = _shared("*", "*", AGENT_CREDENTIALS)
+"""What the control plane lets clusters have, each of them its own part."""
+
+
+def cluster_imports(cluster: ClusterId) -> tuple[Shared, ...]:
+    """One cluster's part of it."""
+    return _shared(agent_durable(cluster).name, cluster, agent_credential(cluster))
+
+
+def requests_to_agents(cluster: ClusterId) -> Shared:
+    """What a cluster lets the control plane have."""
+    return Shared("requests to agents", f"rpc.{cluster}.*")

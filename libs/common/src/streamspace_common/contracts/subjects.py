@@ -8,6 +8,7 @@
 | `dlq.<cluster>.<session>` | commands that gave up |
 | `hb.<cluster>.<instance>` | heartbeats and inventories (core NATS) |
 | `svc.<service>.<method>` | requests between services |
+| `svc.<service>.<method>.<cluster>` | requests of a cluster's agents to a service |
 | `rpc.<cluster>.<method>` | requests to any live agent of a cluster |
 
 A token that is not safe as a subject token is refused, never escaped: whoever
@@ -167,3 +168,20 @@ def service(name: str, method: str) -> Subject:
 
 def rpc(cluster: ClusterId, method: str) -> Subject:
     return Subject(f"rpc.{_cluster_token(cluster)}.{token(method)}")
+
+
+def of_cluster(service: str, method: str, cluster: ClusterId) -> Subject:
+    """Where one cluster's agents ask a service; the subject says who asks."""
+    return Subject(f"svc.{token(service)}.{token(method)}.{_cluster_token(cluster)}")
+
+
+def of_any_cluster(service: str, method: str) -> Subject:
+    return Subject(f"svc.{token(service)}.{token(method)}.*")
+
+
+AGENT_CREDENTIALS = of_any_cluster("auth", "issue_credential")
+
+
+def agent_credential(cluster: ClusterId) -> Subject:
+    """Where a cluster's agents ask for their credentials."""
+    return of_cluster("auth", "issue_credential", cluster)

@@ -13,8 +13,12 @@ from streamspace_common.contracts.clusters import Heartbeat, Inventory
 from streamspace_common.contracts.commands import COMMAND_TYPES
 from streamspace_common.contracts.events import AGENT_EVENTS, CORE_EVENTS
 from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.contracts.permissions import SERVICES, agent
-from streamspace_common.contracts.requests import CLUSTER_METHODS, SERVICE_METHODS
+from streamspace_common.contracts.permissions import SERVICES, agent, joining
+from streamspace_common.contracts.requests import (
+    CLUSTER_METHODS,
+    METHODS_FOR_CLUSTERS,
+    SERVICE_METHODS,
+)
 from streamspace_common.contracts.streams import (
     SERVICE_DURABLES,
     STREAMS,
@@ -100,6 +104,10 @@ def _channels() -> Iterator[tuple[str, dict[str, Any]]]:
         for method in methods:
             names = [request_name(service, method.name), reply_name(service, method.name)]
             yield f"{service}.{method.name}", _channel(method.subject, [*names, PROBLEM], None)
+    for asked in METHODS_FOR_CLUSTERS:
+        names = [request_name(asked.service, asked.name), reply_name(asked.service, asked.name)]
+        address = f"svc.{asked.service}.{asked.name}.{{cluster}}"
+        yield f"{asked.service}.{asked.name}", _channel(address, [*names, PROBLEM], None)
     for rpc in CLUSTER_METHODS:
         address = f"rpc.{{cluster}}.{rpc.name}"
         names = [rpc.request.TYPE, rpc.reply.TYPE]
@@ -162,7 +170,7 @@ def publishers(address: str) -> list[str]:
     subject = address
     for name in _PARAMETERS:
         subject = subject.replace(f"{{{name}}}", _CLUSTER if name == "cluster" else "X")
-    roles = {**SERVICES, "agent": agent(_CLUSTER)}
+    roles = {**SERVICES, "agent": agent(_CLUSTER), "enrolment": joining(_CLUSTER)}
     return sorted(
         role
         for role, rights in roles.items()
@@ -185,7 +193,7 @@ def _listener(address: str) -> str:
     match address.split("."):
         case ["svc", "catalog", _]:
             return "catalog-sync"
-        case ["svc", service, _]:
+        case ["svc", service, *_]:
             return service
         case _:
             return "agent"

@@ -7,7 +7,11 @@ from streamspace_common.contracts.clusters import Heartbeat, Inventory
 from streamspace_common.contracts.commands import COMMAND_TYPES
 from streamspace_common.contracts.events import AGENT_EVENTS, CORE_EVENTS
 from streamspace_common.contracts.problems import Problem
-from streamspace_common.contracts.requests import CLUSTER_METHODS, SERVICE_METHODS
+from streamspace_common.contracts.requests import (
+    CLUSTER_METHODS,
+    METHODS_FOR_CLUSTERS,
+    SERVICE_METHODS,
+)
 
 PROBLEM = "problem"
 
@@ -48,5 +52,8 @@ def payloads() -> dict[str, Payload]:
         for method in methods:
             found.append(Payload(request_name(service, method.name), method.request))
             found.append(Payload(reply_name(service, method.name), method.reply))
+    for asked in METHODS_FOR_CLUSTERS:
+        found.append(Payload(request_name(asked.service, asked.name), asked.request))
+        found.append(Payload(reply_name(asked.service, asked.name), asked.reply))
     found.append(Payload(PROBLEM, Problem))
     return {payload.name: payload for payload in found}

@@ -91,6 +91,7 @@ _OF_NAME: Mapping[str, object] = {
     "path": "/",
     "pointer": "/username",
     "port": 5900,
+    "public_key": "UAW4YUIM53FJYG6B57OC3Y7JM3MHXRM2RE2PPIJMBQFEK4DLVMT3WQCU",
     "protocols": ["binary"],
     "refresh_expires_in": 1209600,
     "refresh_token": "cmVmcmVzaA",

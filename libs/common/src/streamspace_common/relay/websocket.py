@@ -39,6 +39,7 @@ from streamspace_common.relay.pump import (
     Leg,
     Pieces,
 )
+from streamspace_common.runtime.proxies import connect_through
 
 REASON_BYTES = 123
 """What a close frame has room for beside its code (RFC 6455 5.5)."""
@@ -276,8 +277,16 @@ async def connect_websocket(
     *,
     timeout: float = 5.0,
     tls: ssl.SSLContext | None = None,
+    proxy: str | None = None,
 ) -> WebSocketLeg:
     """Open a WebSocket to `url` (ws or wss) as a leg; follows no redirects.
+
+    Args:
+        url: where to.
+        headers: sent with the upgrade.
+        timeout: seconds for all of it.
+        tls: whom to trust; by default whom the system does.
+        proxy: a forward proxy that leads there, `http://host:port`.
 
     Raises:
         HandshakeRefusedError: the server refused the upgrade.
@@ -300,12 +309,14 @@ async def connect_websocket(
 
     try:
         async with asyncio.timeout(timeout):
+            host, port = str(parts.hostname), parts.port or (443 if secure else 80)
+            place: dict[str, Any] = {"host": host, "port": port}
+            if proxy is not None:
+                place = {"sock": await connect_through(proxy, host, port)}
+                if secure:
+                    place["server_hostname"] = host
             transport, protocol = await aiofastnet.create_connection(
-                asyncio.get_running_loop(),
-                framing,
-                parts.hostname,
-                parts.port or (443 if secure else 80),
-                ssl=(tls or True) if secure else None,
+                asyncio.get_running_loop(), framing, ssl=(tls or True) if secure else None, **place
             )
             try:
                 await protocol.wait_until_handshake_complete()

@@ -1,7 +1,7 @@
 """Requests in, rules applied, changes and events kept in one transaction.
 
-`methods` is the service's whole interface: each method of the contract with what
-answers it.
+`methods` and `methods_for_clusters` are the service's whole interface: each method of the
+contract with what answers it.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,9 +10,11 @@ from typing import Any
 from streamspace_auth.handlers.clusters import Clusters
 from streamspace_auth.handlers.signin import SignIn
 from streamspace_auth.handlers.users import Users
-from streamspace_common.contracts.requests import AuthMethods, Method
+from streamspace_common.contracts.ids import ClusterId
+from streamspace_common.contracts.requests import AuthMethods, Method, MethodForClusters
 
 Handler = Callable[[Any], Awaitable[Any]]
+ClusterHandler = Callable[[ClusterId, Any], Awaitable[Any]]
 
 
 def methods(
@@ -30,4 +32,12 @@ def methods(
         AuthMethods.UPDATE_USER: users.update,
         AuthMethods.CHANGE_PASSWORD: users.change_password,
         AuthMethods.ENROL_CLUSTER: clusters.enrol,
+        AuthMethods.REVOKE_CLUSTER: clusters.revoke,
     }
+
+
+def methods_for_clusters(
+    clusters: Clusters,
+) -> Mapping[MethodForClusters[Any, Any], ClusterHandler]:
+    """Who answers what agents ask."""
+    return {AuthMethods.ISSUE_CREDENTIAL: clusters.issue_credential}

@@ -9,10 +9,10 @@ from sqlalchemy import delete, func
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-from streamspace_auth.ports import Accounts, Clusters, Families, LoginFailures
+from streamspace_auth.ports import Accounts, BusAccounts, Clusters, Families, LoginFailures
 from streamspace_auth.settings import SERVICE
 from streamspace_auth.store.accounts import AccountRows, LoginFailureRows
-from streamspace_auth.store.clusters import ClusterRows
+from streamspace_auth.store.clusters import BusAccountRows, ClusterRows
 from streamspace_auth.store.families import FamilyRows
 from streamspace_auth.store.rows import SigningKeyRow
 from streamspace_common.contracts.events import CoreEvent
@@ -65,6 +65,7 @@ class UnitOfWork:
         self.failures: LoginFailures = LoginFailureRows(session)
         self.families: Families = FamilyRows(session)
         self.clusters: Clusters = ClusterRows(session)
+        self.bus_accounts: BusAccounts = BusAccountRows(session)
         self.signing_keys = SigningKeyRows(session)
 
     async def emit(self, event: CoreEvent) -> None:

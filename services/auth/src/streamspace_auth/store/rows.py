@@ -82,3 +82,17 @@ class ClusterRow(AuthRow, table=True):
     issuer: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_column=_moment())
     enrolled_at: datetime = Field(sa_column=_moment())
+    account: str | None = Field(default=None, sa_type=Text)
+    agents_key: str | None = Field(default=None, sa_type=Text)
+    sealed_agents_seed: bytes | None = Field(
+        default=None, sa_column=Column(LargeBinary), repr=False
+    )
+    revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class BusAccountRow(AuthRow, table=True):
+    """The token of an account as the servers were last given it."""
+
+    __tablename__ = "bus_accounts"
+    account: str = Field(sa_column=Column(Text, primary_key=True))
+    token: str = Field(sa_type=Text)

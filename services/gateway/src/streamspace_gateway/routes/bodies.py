@@ -147,5 +147,6 @@ class EnrolClusterBody(Body):
     )
     name: str | None = Field(default=None, max_length=100)
     replace: bool = Field(
-        default=False, description="Issue new credentials for a cluster that exists."
+        default=False,
+        description="Issue a new enrolment for a cluster that exists, and revoke what it had.",
     )

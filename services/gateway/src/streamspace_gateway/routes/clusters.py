@@ -16,6 +16,7 @@ from streamspace_common.contracts.requests import (
     OfferedRuntimes,
     RedriveCluster,
     Redriven,
+    RevokeCluster,
     SessionMethods,
     UndrainCluster,
 )
@@ -53,7 +54,11 @@ async def enrol_cluster(
     address: ClientAddress,
     response: Response,
 ) -> Enrolment:
-    """Enrol a cluster. The answer is the file its agent starts with, shown only now."""
+    """Enrol a cluster. The answer is the file its agent starts with, shown only now.
+
+    With `replace`, a cluster that exists gets a new one, and what its agents had is revoked
+    at once: they are disconnected until they are given the new file.
+    """
     response.headers["Cache-Control"] = "no-store"
     response.headers["Location"] = f"/api/v1/clusters/{body.id}"
     return await state.services.call(
@@ -97,6 +102,20 @@ async def undrain_cluster(
     return await state.services.call(
         SessionMethods.UNDRAIN_CLUSTER,
         UndrainCluster(principal=user, address=address, cluster_id=cluster_id),
+    )
+
+
+@router.post("/clusters/{cluster_id}/revoke", status_code=204, responses=problems(401, 403, 404))
+async def revoke_cluster(
+    cluster_id: ClusterIdText, user: AdminOnly, state: StateDep, address: ClientAddress
+) -> None:
+    """Put the cluster's agents out at once, and let none in until it is enrolled again.
+
+    Its sessions go on running where they are; nobody reaches them meanwhile.
+    """
+    await state.services.call(
+        AuthMethods.REVOKE_CLUSTER,
+        RevokeCluster(principal=user, address=address, cluster_id=cluster_id),
     )
 
 

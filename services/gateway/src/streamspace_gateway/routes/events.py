@@ -43,6 +43,7 @@ NAMES = {
     events.CatalogSynced.TYPE: "catalog",
     events.CatalogSyncFailed.TYPE: "catalog",
     events.ClusterEnrolled.TYPE: "cluster",
+    events.ClusterRevoked.TYPE: "cluster",
     events.ClusterPresenceChanged.TYPE: "cluster",
 }
 """What each event type is called in an event stream; other types stay inside."""

@@ -10,16 +10,19 @@ from typing import Any
 
 from streamspace_common.contracts.requests.agent import AgentMethods
 from streamspace_common.contracts.requests.auth import (
+    AgentCredential,
     AuthMethods,
     ChangePassword,
     CreateUser,
     EnrolCluster,
     GetUser,
+    IssueCredential,
     KeySet,
     ListUsers,
     LoginRequest,
     LogoutRequest,
     RefreshRequest,
+    RevokeCluster,
     Tokens,
     UpdateUser,
     UserPage,
@@ -40,6 +43,7 @@ from streamspace_common.contracts.requests.methods import (
     ClusterMethod,
     Empty,
     Method,
+    MethodForClusters,
     Page,
     Reply,
     Request,
@@ -82,10 +86,12 @@ from streamspace_common.contracts.requests.session import (
 
 __all__ = [
     "CLUSTER_METHODS",
+    "METHODS_FOR_CLUSTERS",
     "SERVICE_METHODS",
     "AddCatalog",
     "Admission",
     "AdmissionState",
+    "AgentCredential",
     "AgentMethods",
     "AuthMethods",
     "AuthenticatedRequest",
@@ -109,6 +115,7 @@ __all__ = [
     "GetCluster",
     "GetTemplate",
     "GetUser",
+    "IssueCredential",
     "KeptAlive",
     "KeySet",
     "ListCatalogs",
@@ -121,6 +128,7 @@ __all__ = [
     "LoginRequest",
     "LogoutRequest",
     "Method",
+    "MethodForClusters",
     "OfferedRuntimes",
     "Page",
     "RedeemTicket",
@@ -131,6 +139,7 @@ __all__ = [
     "Request",
     "ResourceRequest",
     "RetryAccepted",
+    "RevokeCluster",
     "SessionAccepted",
     "SessionAt",
     "SessionCommands",
@@ -156,3 +165,4 @@ SERVICE_METHODS: dict[str, tuple[Method[Any, Any], ...]] = {
 CLUSTER_METHODS: tuple[ClusterMethod[Any, Any], ...] = tuple(
     v for v in vars(AgentMethods).values() if isinstance(v, ClusterMethod)
 )
+METHODS_FOR_CLUSTERS: tuple[MethodForClusters[Any, Any], ...] = (AuthMethods.ISSUE_CREDENTIAL,)

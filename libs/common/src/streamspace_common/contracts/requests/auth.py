@@ -8,7 +8,13 @@ from streamspace_common.contracts.base import Contract, Secret
 from streamspace_common.contracts.clusters import Enrolment
 from streamspace_common.contracts.identity import Role, User
 from streamspace_common.contracts.ids import ClusterIdText, UserIdText
-from streamspace_common.contracts.requests.methods import AuthenticatedRequest, Empty, Method, Page
+from streamspace_common.contracts.requests.methods import (
+    AuthenticatedRequest,
+    Empty,
+    Method,
+    MethodForClusters,
+    Page,
+)
 
 
 class LoginRequest(Contract):
@@ -97,6 +103,28 @@ class EnrolCluster(AuthenticatedRequest):
     replace: bool = Field(default=False, description="Issue new credentials for a known cluster.")
 
 
+class RevokeCluster(AuthenticatedRequest):
+    """Let none of its agents in any more, until it is enrolled again."""
+
+    cluster_id: ClusterIdText
+
+
+class IssueCredential(Contract):
+    """An agent's question; the subject it comes on says of which cluster it is."""
+
+    public_key: str = Field(
+        pattern=r"^U[A-Z2-7]{55}$",
+        description="Of a NATS user key that the agent has made and keeps in memory.",
+    )
+
+
+class AgentCredential(Contract):
+    """A user of the cluster's account, valid with the agent's own key."""
+
+    token: str = Field(repr=False, description="A NATS user JWT.")
+    expires_in: int = Field(description="Seconds; the agent asks again in good time.")
+
+
 class AuthMethods:
     LOGIN = Method("auth", "login", LoginRequest, Tokens)
     REFRESH = Method("auth", "refresh", RefreshRequest, Tokens)
@@ -108,3 +136,7 @@ class AuthMethods:
     UPDATE_USER = Method("auth", "update_user", UpdateUser, User)
     CHANGE_PASSWORD = Method("auth", "change_password", ChangePassword, User)
     ENROL_CLUSTER = Method("auth", "enrol_cluster", EnrolCluster, Enrolment)
+    REVOKE_CLUSTER = Method("auth", "revoke_cluster", RevokeCluster, Empty)
+    ISSUE_CREDENTIAL = MethodForClusters(
+        "auth", "issue_credential", IssueCredential, AgentCredential
+    )

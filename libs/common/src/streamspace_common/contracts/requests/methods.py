@@ -8,7 +8,13 @@ from pydantic import Field
 from streamspace_common.contracts.base import Contract
 from streamspace_common.contracts.identity import Principal
 from streamspace_common.contracts.ids import ClusterId
-from streamspace_common.contracts.subjects import Subject, rpc, service
+from streamspace_common.contracts.subjects import (
+    Subject,
+    of_any_cluster,
+    of_cluster,
+    rpc,
+    service,
+)
 
 Request = TypeVar("Request", bound=Contract)
 Reply = TypeVar("Reply", bound=Contract)
@@ -38,6 +44,23 @@ class ClusterMethod(Generic[Request, Reply]):
 
     def subject(self, cluster: ClusterId) -> Subject:
         return rpc(cluster, self.name)
+
+
+@dataclass(frozen=True)
+class MethodForClusters(Generic[Request, Reply]):
+    """A named request of a cluster's agents to one service; the subject names the cluster."""
+
+    service: str
+    name: str
+    request: type[Request]
+    reply: type[Reply]
+
+    def subject(self, cluster: ClusterId) -> Subject:
+        return of_cluster(self.service, self.name, cluster)
+
+    @property
+    def any_subject(self) -> Subject:
+        return of_any_cluster(self.service, self.name)
 
 
 class Empty(Contract):
