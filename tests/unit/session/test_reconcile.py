@@ -105,6 +105,20 @@ def test_what_runs_as_wanted_is_running(sessions, decide, state):
     assert decide(tracked, R.RUNNING) == [Observe(tracked.session.id, Trigger.STARTED)]
 
 
+@pytest.mark.parametrize("shown", [R.HIBERNATED, R.DEAD, R.STARTING])
+@pytest.mark.parametrize("state", [S.UNKNOWN, S.RUNNING])
+def test_what_was_so_before_the_newest_command_was_carried_out_says_nothing(
+    sessions, decide, state, shown
+):
+    tracked = sessions.in_state(state, action=Action.WAKE, generation=3)
+    late = replace(tracked, order=replace(tracked.order, completed_at=sessions.later(seconds=20)))
+    assert decide(late, shown, generation=2) == []
+    assert decide(late, shown, generation=2, age=3600) != [] or (state, shown) in {
+        (S.RUNNING, R.HIBERNATED),
+        (S.RUNNING, R.STARTING),
+    }
+
+
 @pytest.mark.parametrize("state", [S.STARTING, S.RUNNING, S.WAKING, S.UNKNOWN])
 def test_the_dead_are_failed(sessions, decide, state):
     assert kinds(decide(sessions.in_state(state), R.DEAD)) == [Died]

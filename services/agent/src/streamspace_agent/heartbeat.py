@@ -1,4 +1,4 @@
-"""Says every few seconds that this agent lives, and every minute what it holds.
+"""Says every few seconds that this agent lives, and less often what it holds.
 
 Both are core messages: one that is lost is made up for by the next. The inventory also
 goes out right after each (re)connection, for that is when the control plane's picture

@@ -99,7 +99,10 @@ class AgentSettings(ServiceSettings):
         default=5.0, gt=0, description="Seconds. The control plane misses three before it worries."
     )
     inventory_interval: float = Field(
-        default=60.0, gt=0, description="Seconds between full reports of what is held."
+        default=20.0,
+        gt=0,
+        description="Seconds between full reports of what is held. After an outage of the control "
+        "plane alone, which no agent notices, they are what tells how sessions fared.",
     )
     clock_leeway: float = Field(
         default=5.0,

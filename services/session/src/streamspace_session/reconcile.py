@@ -2,7 +2,8 @@
 
 An inventory is a snapshot that travels: it may be older than what we have heard
 since. So sessions the agent is working on, and sessions that have just changed, are
-left alone; the next inventory settles them. What is wrong and stays wrong is put
+left alone; the next inventory settles them. So is what it shows of a generation whose
+successor we know to have been carried out a moment ago. What is wrong and stays wrong is put
 right: unknown resources are stopped, missing ones brought up again or failed, dead
 ones failed, and sessions that were out of sight return to the truth.
 """
@@ -13,7 +14,11 @@ from datetime import datetime, timedelta
 
 from streamspace_common.contracts.clusters import Inventory, ResourceReport, ResourceState
 from streamspace_common.contracts.ids import ClusterId, SessionId
-from streamspace_common.contracts.sessions import DesiredState, SessionState
+from streamspace_common.contracts.sessions import (
+    DesiredState,
+    SessionCommandState,
+    SessionState,
+)
 from streamspace_session.domain import Action, Timing, Tracked, Trigger
 
 
@@ -70,6 +75,9 @@ class Died:
 
 Decision = StopStranger | StopLeftover | Observe | SendAgain | Restart | Lost | Died
 
+_OLDEST = timedelta(minutes=2)
+"""How long an inventory may have been on its way: through an outage, in a queue of ours."""
+
 _ALIVE_FOR_US = frozenset(
     {
         SessionState.PENDING,
@@ -110,7 +118,7 @@ def compare(
         tracked = sessions.get(session_id)
         if tracked is None or tracked.session.cluster_id != cluster:
             decisions.append(StopStranger(session_id, resource.generation))
-        elif _settled(tracked, now, grace):
+        elif _settled(tracked, now, grace) and not _outdated(tracked, resource, now):
             decisions.extend(_shown(tracked, resource))
     for session_id, tracked in sessions.items():
         missing = session_id not in shown and session_id not in busy
@@ -124,6 +132,20 @@ def _settled(tracked: Tracked, now: datetime, grace: timedelta) -> bool:
     if tracked.state is SessionState.UNKNOWN:
         return True
     return now - max(tracked.since, tracked.order.issued_at) >= grace
+
+
+def _outdated(tracked: Tracked, resource: ResourceReport, now: datetime) -> bool:
+    """Whether the agent had not yet carried out what it has told us since.
+
+    Not for ever: an agent whose own memory was put back to an older state is right.
+    """
+    order = tracked.order
+    return (
+        resource.generation < order.generation
+        and order.state is SessionCommandState.COMPLETED
+        and order.completed_at is not None
+        and now - order.completed_at < _OLDEST
+    )
 
 
 def _shown(tracked: Tracked, resource: ResourceReport) -> Iterator[Decision]:

@@ -62,7 +62,7 @@ class ResourceReport(Contract):
 class Inventory(Message):
     """All sessions an agent holds, sent on `hb.<cluster>.<instance>`.
 
-    Sent on connect and every minute. `busy` names sessions a command is working on
+    Sent on connect and every 20 seconds. `busy` names sessions a command is working on
     right now, which the reconciler leaves alone.
     """
 
