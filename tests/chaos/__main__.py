@@ -120,6 +120,10 @@ async def run(options: argparse.Namespace, folder: Path) -> bool:
                 _tell_wrong(options, one, found, trial)
                 return False
             tell(f"  nothing lost, doubled or stuck; slowest to agree {trial.tally.slowest:.1f} s")
+        same, trial.tally.rebuilt = await fleet.rebuilt()
+        tell(f"\nbuilt anew from the events: {trial.tally.rebuilt}")
+        if not same:
+            return False
         _tell_tally(trial)
         if options.record:
             write(trial.tally, seed=wanted[0].seed.partition(".")[0], shape=shape)
@@ -146,7 +150,7 @@ def _tell_tally(trial: Trial) -> None:
     tally = trial.tally
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.faults.items()))
     tell(
-        f"\n{tally.accepted} requests accepted, {tally.unknown} without an answer, "
+        f"{tally.accepted} requests accepted, {tally.unknown} without an answer, "
         f"{tally.sessions} sessions, {tally.effects} effects; faults: {told}. "
         f"Nothing lost, doubled or stuck; slowest to agree {tally.slowest:.1f} s."
     )

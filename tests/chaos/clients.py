@@ -7,9 +7,10 @@ that got none is left at that, so that it may or may not have been carried out.
 """
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +35,13 @@ class Place:
 
 @dataclass
 class Budget:
-    """How many accepted requests are still wanted, and what was counted on the way."""
+    """How many accepted requests are still wanted, and what was counted on the way.
+
+    `due` says how many there should be by now: the work keeps step with the faults.
+    """
 
     left: int
+    due: Callable[[], float] = lambda: math.inf
     accepted: int = 0
     refused: int = 0
     unknown: int = 0
@@ -137,6 +142,8 @@ class Client:
         """Ask until the budget is used up; `pace` is the mean pause in seconds."""
         while budget.left > 0:
             await asyncio.sleep(self._chance.expovariate(1 / pace))
+            if budget.accepted > budget.due():
+                continue
             if len(self._sessions) < 3 or (len(self._sessions) < 6 and self._chance.random() < 0.2):
                 await self._create(budget, population)
             else:

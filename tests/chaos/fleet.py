@@ -94,6 +94,7 @@ class Fleet:
         self._tell = tell
         self._layout = Layout(folder / "data")
         self._health: dict[str, str] = {}
+        self._environments: dict[str, dict[str, str]] = {}
         self._ports = {"nats": free_port(), "monitoring": free_port(), "postgres": free_port()}
         self._care: asyncio.Task[None] | None = None
 
@@ -189,6 +190,18 @@ class Fleet:
                 if waiting:
                     await asyncio.sleep(0.1)
 
+    async def rebuilt(self) -> tuple[bool, str]:
+        """Whether the sessions' projection, built anew from the events, is the live one."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "streamspace_session.rebuild", "--into", "rebuilt", "--discard",
+            env=self._environments["session-1"],
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        told, _ = await process.communicate()
+        (self.folder / "rebuilt.txt").write_bytes(told)
+        return process.returncode == 0, told.decode().strip().rpartition("\n")[2]
+
     def _mount(self) -> None:
         if not volumes.inside():
             return
@@ -268,6 +281,7 @@ class Fleet:
         health = free_port()
         environment[f"{prefix}HEALTH_PORT"] = str(health)
         self._health[name] = f"http://127.0.0.1:{health}/readyz"
+        self._environments[name] = environment
         await self.keeper.start(
             Program(
                 name,

@@ -41,6 +41,7 @@ def figures(tally: Tally, *, seed: str, shape: Shape) -> str:
         ),
         ("stuck for more than 30 s after the last fault", str(wrong["stuck"])),
         ("longest until everybody agreed after the last fault", f"{tally.slowest:.1f} s"),
+        ("all sessions built anew from their events, beside the live ones", tally.rebuilt),
     ]
     lines = [
         f"Seed {seed}, {tally.rounds} rounds, {tally.seconds / 60:.0f} minutes. Clusters: {clusters}.",

@@ -45,6 +45,8 @@ class Tally:
     slowest: float = 0.0
     seconds: float = 0.0
     violations: Counter[str] = field(default_factory=Counter)
+    rebuilt: str = ""
+    """What building the projection anew from the events came to."""
 
 
 class Trial:
@@ -74,7 +76,9 @@ class Trial:
         plan = faults(wanted.seed, self._fleet.targets(), wanted.amounts, wanted.duration)
         self._write_plan(wanted, plan)
         await self._api.sign_in()
-        budget = Budget(wanted.commands)
+        start = time.monotonic()
+        speed = wanted.commands / wanted.duration
+        budget = Budget(wanted.commands, due=lambda: (time.monotonic() - start) * speed)
         await self._under_fire(wanted, plan, budget)
         await self._fleet.ready()
         await self._api.sign_in()
