@@ -70,6 +70,24 @@ async def test_a_child_that_cannot_go_on_is_ended_and_started_again(tmp_path):
         ]
 
 
+async def test_a_child_that_cannot_be_started_again_at_once_is_tried_until_it_can(tmp_path):
+    server = program(tmp_path)
+    async with watching(server) as (watcher, told):
+        await watcher.wait_ready("server", 20)
+        first, start, errors = server.pid, server.start, [StartError("no room"), OSError("no room")]
+
+        def start_at_last():
+            if errors:
+                raise errors.pop()
+            start()
+
+        server.start = start_at_last
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda: server.pid != first)
+        await eventually(watcher.all_ready)
+        assert told[1:] == ["server does not start: no room"] * 2
+
+
 async def test_a_child_that_never_gets_ready_is_an_error(tmp_path):
     async with watching(program(tmp_path, code="import time; time.sleep(600)")) as (watcher, _):
         with pytest.raises(StartError, match="server is not ready"):

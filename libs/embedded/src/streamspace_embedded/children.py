@@ -39,7 +39,14 @@ class Server(Protocol):
 
     @property
     def pid(self) -> int | None: ...
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Start it.
+
+        Raises:
+            StartError: it cannot be started, now.
+        """
+        ...
+
     def is_ready(self) -> bool: ...
     def is_sound(self) -> bool:
         """False once only a new start can help; asked while it is ready."""
@@ -210,11 +217,24 @@ class Watcher:
             self._ready.discard(server.name)
             self._changed()
             failures = 1 if time.monotonic() - began > _HEALTHY_AFTER else failures + 1
-            delay = min(_FIRST_DELAY * 2 ** (failures - 1), _LONGEST_DELAY)
             self._tell(f"{server.name} {_how(server.poll())}; starting it again")
-            await asyncio.sleep(delay)
-            await asyncio.to_thread(server.start)
+            failures = await self._start_again(server, failures)
             self._changed()
+
+    async def _start_again(self, server: Server, failures: int) -> int:
+        """Try until it starts; how often it has failed by then.
+
+        What it ended of, a full disk for instance, may well keep it from starting for a while.
+        """
+        while True:
+            await asyncio.sleep(min(_FIRST_DELAY * 2 ** (failures - 1), _LONGEST_DELAY))
+            try:
+                await asyncio.to_thread(server.start)
+            except (StartError, OSError) as error:
+                self._tell(f"{server.name} does not start: {error}")
+                failures += 1
+            else:
+                return failures
 
     async def _until_ready(self, server: Server) -> None:
         # Another process's readiness can only be asked for.

@@ -9,7 +9,7 @@ from pathlib import Path
 from streamspace_embedded.children import Program, StartError, port_probe
 from streamspace_embedded.layout import Layout
 from streamspace_embedded.ports import answers
-from streamspace_embedded.postgres import PostgresServer
+from streamspace_embedded.postgres import PostgresError, PostgresServer
 
 
 def nats_executable() -> str:
@@ -76,7 +76,10 @@ class PostgresChild:
         return self._server.pid
 
     def start(self) -> None:
-        self._server.start()
+        try:
+            self._server.start()
+        except PostgresError as error:
+            raise StartError(str(error)) from error
 
     def is_ready(self) -> bool:
         return answers(self._server.port)
