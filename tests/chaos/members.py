@@ -11,7 +11,7 @@ from typing import Protocol
 
 import psutil
 
-from streamspace_embedded.postgres import PostgresServer
+from streamspace_embedded.postgres import PostgresError, PostgresServer
 
 _END_TIMEOUT = 40.0
 
@@ -196,7 +196,7 @@ class Keeper:
         try:
             await asyncio.to_thread(down)
             await asyncio.sleep(seconds)
-            await asyncio.to_thread(member.start)
+            await self._start(member)
         finally:
             self._handled.discard(member.name)
 
@@ -218,7 +218,18 @@ class Keeper:
             self._tell(incident)
             await asyncio.sleep(self._PAUSES[failures])
             if member.name not in self._handled:
+                await self._start(member)
+
+    async def _start(self, member: Member) -> None:
+        """Until it starts: what it ended of may keep it from starting for a while."""
+        while True:
+            try:
                 await asyncio.to_thread(member.start)
+            except (PostgresError, OSError) as error:
+                self._tell(f"{member.name} does not start: {error}")
+                await asyncio.sleep(self._PAUSES[0])
+            else:
+                return
 
 
 async def _ended(member: Member) -> None:
