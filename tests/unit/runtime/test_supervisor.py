@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.runtime.supervisor import (
     FatalError,
     RestartPolicy,
@@ -246,10 +247,20 @@ def test_a_process_ends_with_one_line_and_status_1_on_a_fatal_error() -> None:
     assert '"reason": "no keys"' in line
 
 
-def test_a_fatal_error_before_anything_runs_is_status_1() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        FatalError("no database"),
+        # A service whose first transaction meets an outage.
+        ProblemError.of(Code.SERVICE_UNAVAILABLE, "The database cannot be reached."),
+    ],
+    ids=repr,
+)
+def test_an_error_before_anything_runs_is_status_1_and_no_traceback(error: Exception) -> None:
     async def main() -> None:
-        raise FatalError("no database")
+        raise error
 
     with pytest.raises(SystemExit) as ended:
         run_service(main)
     assert ended.value.code == 1
+    assert ended.value.__suppress_context__

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import uvloop
 
+from streamspace_common.contracts.problems import ProblemError
 from streamspace_common.runtime.logging import get_logger
 
 log = get_logger(__name__)
@@ -215,6 +216,10 @@ def run_service(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
             runner.run(main())
     except FatalError as error:
         log.error("cannot go on", reason=str(error))  # noqa: TRY400 - the reason says it all
+        raise SystemExit(1) from None
+    except ProblemError as error:
+        # What was needed to begin went away meanwhile; whoever started this starts it again.
+        log.error("cannot go on", reason=error.problem.detail)  # noqa: TRY400 - as above
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
