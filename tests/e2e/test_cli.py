@@ -115,7 +115,7 @@ async def test_a_session_lives_its_whole_life(user_shell: Terminal) -> None:
     rested = await user_shell.run("sessions", "hibernate", session, "--wait", "-o", "json")
     assert rested.data["state"] == "hibernated"
     refused = await user_shell.run("sessions", "open", session)
-    assert refused.code == 1
+    assert refused.code == 5
     assert f"streamspace sessions wake {session}" in refused.err
     woken = await user_shell.run("sessions", "wake", session, "--wait", "-o", "json")
     assert woken.data["state"] == "running"
@@ -365,6 +365,21 @@ async def test_a_cluster_is_driven_anew_and_its_sessions_stay(shell: Terminal, u
     after = await user.session(session["id"])
     assert (after["state"], after["startedAt"]) == ("running", running["startedAt"])
     assert (await shell.run("replay", "cluster", "nowhere")).code == 4
+
+
+async def test_a_projection_is_rebuilt_beside_the_live_one_and_compared(
+    stack: Stack, shell: Terminal, user: Api
+) -> None:
+    session = await user.launch(TEMPLATE)
+    await user.wait_for(session["id"], "running")
+    line = ("replay", "rebuild", "--into", "told_anew", "--discard")
+    done = await shell.run(*line, "-o", "json", "--data", str(stack.data), seconds=120)
+    assert done.code == 0, done.err
+    assert done.data["same"] is True
+    assert done.data["events"] >= 2
+    assert "the comparison comes next" in done.err
+    nowhere = await shell.run(*line, "--data", "nowhere")
+    assert (nowhere.code, "No StreamSpace runs in nowhere" in nowhere.err) == (2, True)
 
 
 async def test_nats_that_is_away_or_unknown_is_told(shell: Terminal) -> None:

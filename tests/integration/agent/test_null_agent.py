@@ -61,6 +61,12 @@ class Agents:
         process.send_signal(signal.SIGKILL)
         process.wait()
 
+    def end_one(self) -> int:
+        """Tell one to end, as a rolling restart does; its exit code."""
+        process = self.running.pop(0)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=60)
+
     def effects(self, effect: str) -> Counter[str]:
         """How often each session had an effect."""
         if not self.ledger.exists():
@@ -146,3 +152,26 @@ async def test_two_agents_share_the_work_of_a_cluster(
     for session in SESSIONS:
         await send(bus, StopSession, session, 2)
     await eventually(lambda: len(agents.effects("removed")) == len(SESSIONS), timeout=30)
+
+
+@pytest.mark.parametrize("agents", [{"STREAMSPACE_AGENT_NULL_START_DELAY": "0.2"}], indirect=True)
+async def test_an_agent_that_is_told_to_end_hands_its_work_over(
+    agents: Agents, bus: Bus, make_spec: Any
+) -> None:
+    """It finishes what it has in hand, and nothing waits for an acknowledgement to time out."""
+    patient = replace(agent_durable(CLUSTER), ack_wait=timedelta(hours=1))
+    await ensure_durable(bus, patient)
+    agents.start()
+    agents.start()
+    for session in SESSIONS:
+        await send(bus, StartSession, session, 1, spec=make_spec(session))
+    await eventually(lambda: len(agents.effects("started")) >= 5, timeout=60)
+    assert await asyncio.to_thread(agents.end_one) == 0
+    await eventually(lambda: len(agents.effects("started")) == len(SESSIONS), timeout=60)
+    assert set(agents.effects("started").values()) == {1}
+
+    async def settled() -> bool:
+        lag = await bus.consumer_lag(patient.stream, patient.name)
+        return lag.pending == lag.ack_pending == 0
+
+    await eventually(settled, timeout=60)

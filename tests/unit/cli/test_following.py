@@ -126,6 +126,18 @@ def test_what_is_said_of_a_phase_that_goes_on_is_told_as_it_changes():
     ]
 
 
+def test_a_phase_that_was_missed_is_not_told_after_the_later_ones():
+    phases = [{"phase": name, "elapsedMs": 9} for name in ("scheduled", "created", "ready")]
+    script = Script(
+        [
+            phase("5", "created", 9),
+            changed("7", state="running", version=3, generation=1, phases=phases),
+        ]
+    )
+    _, told = wait(script, session("pending"))
+    assert [line.split()[0] for line in told] == ["s:", "created", "ready", "running"]
+
+
 def test_a_broken_stream_is_resumed_where_it_ended():
     away = CliError("away", ExitCode.UNREACHABLE)
     script = Script([changed("7", state="starting")], away, [changed("8", state="running")])

@@ -1,5 +1,6 @@
 """How the process ends: exit codes, one sentence, never a trace."""
 
+import json
 from pathlib import Path
 
 import httpx2
@@ -125,3 +126,15 @@ def test_a_server_that_is_away_completes_nothing_and_says_nothing(own_config, ca
     own_config.save(Context("home", "http://127.0.0.1:1", tokens=Tokens("t")))
     assert complete.sessions("") == []
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_every_command_takes_may_stand_before_it_too(own_config, capsys, monkeypatch):
+    for name in ("STREAMSPACE_OUTPUT", "STREAMSPACE_CONTEXT", "STREAMSPACE_DEBUG"):
+        monkeypatch.setenv(name, "")  # Put back when the test ends.
+        monkeypatch.delenv(name)
+    own_config.save(Context("home", "http://localhost:1"))
+    assert main.run(["-o", "json", "context", "list"]) == ExitCode.OK
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "home"
+    assert main.run(["--context", "nowhere", "sessions", "list"]) == ExitCode.NOT_FOUND
+    assert "nowhere" in capsys.readouterr().err
+    assert main.run(["-o", "xml", "context", "list"]) == ExitCode.USAGE

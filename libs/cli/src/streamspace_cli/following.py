@@ -137,7 +137,9 @@ def _tell_phases(
         phases, generation = [data.get("timing") or {}], data.get("generation")
     else:
         phases, generation = list(session.get("phases") or ()), session.get("generation")
-    for timing in phases:
+    passed = [n for n, one in enumerate(phases) if (generation, (one.get("phase"), None)) in seen]
+    # One that was missed before one that was told is no news any more.
+    for timing in phases[max(passed, default=0) :]:
         ongoing = bool(timing.get("ongoing"))
         key = generation, (timing.get("phase"), timing.get("message") if ongoing else None)
         if timing.get("phase") and key not in seen:

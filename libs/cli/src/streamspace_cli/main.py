@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streamspace_cli import complete
 from streamspace_cli.commands import (
     account,
     backups,
@@ -24,7 +25,7 @@ from streamspace_cli.commands import (
 )
 from streamspace_cli.exits import CliError, ExitCode
 from streamspace_cli.output import Format, Printer
-from streamspace_cli.run import Failure, group
+from streamspace_cli.run import CONTEXT, DEBUG, OUTPUT, Failure, group
 
 app = group("StreamSpace: desktops and web applications from your clusters, in a browser.")
 
@@ -41,8 +42,16 @@ def _root(
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
+    output: Annotated[Format | None, typer.Option("--output", "-o", help="How to print.")] = None,
+    context: Annotated[
+        str | None, typer.Option(help="The server to talk to.", autocompletion=complete.contexts)
+    ] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Tell on stderr what is done.")] = False,
 ) -> None:
-    pass
+    # Every command has these, too: whoever writes them first need not know that.
+    for name, value in ((OUTPUT, output), (CONTEXT, context), (DEBUG, "1" if debug else None)):
+        if value is not None:
+            os.environ[name] = value
 
 
 account.add_to(app)

@@ -35,6 +35,7 @@ URL = "STREAMSPACE_URL"
 TOKEN = "STREAMSPACE_TOKEN"  # noqa: S105 - a variable's name
 CONTEXT = "STREAMSPACE_CONTEXT"
 OUTPUT = "STREAMSPACE_OUTPUT"
+DEBUG = "STREAMSPACE_DEBUG"
 
 Arguments = ParamSpec("Arguments")
 Function = Callable[Concatenate["Run", Arguments], None]
@@ -143,7 +144,10 @@ _Context = Annotated[
         autocompletion=complete.contexts,
     ),
 ]
-_Debug = Annotated[bool, typer.Option("--debug", help="Tell on stderr what is done.")]
+_Debug = Annotated[
+    bool,
+    typer.Option("--debug", envvar=DEBUG, show_envvar=False, help="Tell on stderr what is done."),
+]
 
 _SHARED = (
     inspect.Parameter("output", inspect.Parameter.KEYWORD_ONLY, default=Format.TABLE,

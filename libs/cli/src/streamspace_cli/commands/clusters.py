@@ -13,7 +13,7 @@ from streamspace_cli import complete
 from streamspace_cli.api import Api
 from streamspace_cli.contexts import write_private
 from streamspace_cli.exits import CliError, ExitCode
-from streamspace_cli.output import Column, at, since, size
+from streamspace_cli.output import Column, at, counted, since, size
 from streamspace_cli.run import Run, command, group
 
 app = group("Clusters: where sessions run.")
@@ -156,7 +156,7 @@ def drain(
         found = answer["cluster"]
         run.note(f"{cluster} takes no new sessions.")
         if hibernate:
-            run.note(f"{answer['hibernating']} of its sessions go to rest.")
+            run.note(f"{counted(answer['hibernating'], 'session')} to be put to rest.")
         if wait:
             _wait_until_empty(run, api, cluster, hibernate=hibernate, timeout=timeout)
             found = api.get(f"/clusters/{cluster}")
@@ -183,10 +183,11 @@ def _wait_until_empty(run: Run, api: Api, cluster: str, *, hibernate: bool, time
     ):
         if told != len(left):
             told = len(left)
-            run.note(f"  {told}{'+' if told == _COUNTED else ''} sessions are still there")
+            more = " or more" if told == _COUNTED else ""
+            run.note(f"  {counted(told, 'session')}{more} still there")
         if time.monotonic() >= deadline:
             raise CliError(
-                f"{told} sessions are still on {cluster} after {timeout:.0f} s: "
+                f"{counted(len(left), 'session')} still on {cluster} after {timeout:.0f} s: "
                 f"{', '.join(str(one['id']) for one in left[:5])}.",
                 ExitCode.TIMED_OUT,
                 hint="It takes no new ones; `streamspace clusters undrain` ends that.",

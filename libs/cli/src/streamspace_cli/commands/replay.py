@@ -11,7 +11,7 @@ from streamspace_cli import complete, moments
 from streamspace_cli.commands.bus_options import DATA, Data, NatsCa, NatsCreds, NatsUrl
 from streamspace_cli.commands.streams import Subject
 from streamspace_cli.exits import CliError, ExitCode
-from streamspace_cli.output import Column
+from streamspace_cli.output import Column, counted
 from streamspace_cli.run import Run, command, group
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def cluster(
     """Send a cluster the desired state of each of its sessions anew."""
     with run.api() as api:
         answer = api.post(f"/clusters/{cluster}/redrive")
-    run.printer.record(answer, f"{answer['commands']} commands are sent again.")
+    run.printer.record(answer, f"{counted(answer['commands'], 'command')} sent again.")
 
 
 @command(app)

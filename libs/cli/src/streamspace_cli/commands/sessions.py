@@ -10,7 +10,7 @@ import typer
 from streamspace_cli import complete, moments
 from streamspace_cli.api import Api, Json
 from streamspace_cli.commands import pasts
-from streamspace_cli.exits import CliError
+from streamspace_cli.exits import CliError, ExitCode
 from streamspace_cli.following import FINAL, updates, wait_for
 from streamspace_cli.output import Column, at, moment, plain, since, span
 from streamspace_cli.run import Run, command, group
@@ -146,10 +146,14 @@ def open_(
     with run.api() as api:
         found = api.get(f"/sessions/{session}")
         if found["state"] in FINAL:
-            raise CliError(f"{session} is {found['state']}.", hint="Create another one.")
+            raise CliError(
+                f"{session} is {found['state']}.", ExitCode.CONFLICT, hint="Create another one."
+            )
         if found["state"] == "hibernated":
             raise CliError(
-                f"{session} is hibernated.", hint=f"Run `streamspace sessions wake {session}`."
+                f"{session} is hibernated.",
+                ExitCode.CONFLICT,
+                hint=f"Run `streamspace sessions wake {session}`.",
             )
         if wait and found["state"] != "running":
             wait_for(api, found, "running", timeout=timeout, tell=run.note)
