@@ -253,6 +253,54 @@ async def test_the_viewer_comes_back_by_itself_after_the_relay_was_killed(stack,
     await typing_works(stack, page)
 
 
+WATCH_NOTICES = """() => {
+  window.notices = [];
+  new MutationObserver(() => {
+    const notice = document.querySelector('.viewer-notice');
+    if (!notice) return;
+    const picture = Boolean(document.querySelector('.viewer-last-frame'));
+    window.notices.push([notice.getAttribute('aria-label'), picture]);
+  }).observe(document.body, { subtree: true, childList: true });
+}"""
+
+
+async def test_a_restarted_relay_shows_reconnecting_over_the_last_picture_and_no_more(
+    stack, page, person
+):
+    await sign_in(page, person.username, person.password)
+    session_id = await launch(page)
+    desktop_processes = set(stack.processes_of(session_id))
+    await page.evaluate(WATCH_NOTICES)
+    stack.kill("vnc-proxy", signal.SIGTERM)
+
+    async def noticed() -> bool:
+        return bool(await page.evaluate("window.notices.length"))
+
+    await eventually(noticed, timeout=20, message="the viewer did not notice")
+    await wait_for_desktop(page)
+    notices = await page.evaluate("window.notices")
+    # Nothing was clicked, no page was left, and the picture stayed all the time.
+    assert {title for title, _ in notices} == {"Reconnecting…"}
+    assert all(picture for _, picture in notices)
+    assert desktop_processes <= set(stack.processes_of(session_id))
+    await typing_works(stack, page)
+
+
+async def test_the_viewer_waits_for_a_cluster_that_does_not_answer_and_comes_back(
+    stack, page, person
+):
+    await sign_in(page, person.username, person.password)
+    session_id = await launch(page)
+    desktop_processes = set(stack.processes_of(session_id))
+    with stack.held("agent-local"):
+        notice = page.get_by_role("status", name="The cluster does not answer")
+        await expect(notice).to_be_visible(timeout=60_000)
+        await expect(notice).to_contain_text("It comes back here by itself")
+    await wait_for_desktop(page)
+    assert desktop_processes <= set(stack.processes_of(session_id))
+    await typing_works(stack, page)
+
+
 async def test_a_session_hibernated_elsewhere_is_woken_from_the_viewer(stack, page, person):
     await sign_in(page, person.username, person.password)
     session_id = await launch(page)
