@@ -20,8 +20,6 @@ from pathlib import Path
 import httpx2
 from tests.support.stack import Api
 
-STUCK_AFTER = 30.0
-"""Seconds from a request's acceptance to its effect."""
 _STEPS = (
     ("hibernate", "hibernated"),
     ("wake", "running"),
