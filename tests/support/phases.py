@@ -1,5 +1,7 @@
 """What a runtime reports of a start, remembered."""
 
+import asyncio
+
 from streamspace_common.contracts.sessions import Phase
 
 
@@ -11,8 +13,11 @@ class Heard:
         self.words: list[tuple[Phase, str | None]] = []
         """Of phases that went on."""
         self.outcomes: dict[Phase, str | None] = {}
+        self.something = asyncio.Event()
+        """Set by the first report."""
 
     def __call__(self, phase: Phase, message: str | None = None, *, ongoing: bool = False) -> None:
+        self.something.set()
         if ongoing:
             self.words.append((phase, message))
         else:

@@ -138,11 +138,9 @@ async def test_a_start_overtaken_by_a_stop_of_another_replica_is_undone(
     installation: Any, make_spec: Any
 ) -> None:
     other = await installation.another()
-    begun = asyncio.Event()
-    starting = asyncio.create_task(
-        installation.runtime.ensure_running(make_spec(), 1, lambda _phase: begun.set())
-    )
-    await begun.wait()
+    heard = Heard()
+    starting = asyncio.create_task(installation.runtime.ensure_running(make_spec(), 1, heard))
+    await heard.something.wait()
     stopping = asyncio.create_task(other.ensure_absent(S, 2, delete_home=False))
 
     with pytest.raises(Superseded):
@@ -153,11 +151,9 @@ async def test_a_start_overtaken_by_a_stop_of_another_replica_is_undone(
 
 
 async def test_a_cancelled_start_leaves_nothing(installation: Any, make_spec: Any) -> None:
-    begun = asyncio.Event()
-    starting = asyncio.create_task(
-        installation.runtime.ensure_running(make_spec(), 1, lambda _phase: begun.set())
-    )
-    await begun.wait()
+    heard = Heard()
+    starting = asyncio.create_task(installation.runtime.ensure_running(make_spec(), 1, heard))
+    await heard.something.wait()
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
