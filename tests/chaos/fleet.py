@@ -11,7 +11,9 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,6 +97,8 @@ class Fleet:
         self._layout = Layout(folder / "data")
         self._health: dict[str, str] = {}
         self._environments: dict[str, dict[str, str]] = {}
+        # Sockets need a short path, and what a killed desktop leaves of them has to go with us.
+        self._sockets = Path(tempfile.mkdtemp(prefix="chaos-", dir="/tmp"))
         self._ports = {"nats": free_port(), "monitoring": free_port(), "postgres": free_port()}
         self._care: asyncio.Task[None] | None = None
 
@@ -168,6 +172,7 @@ class Fleet:
         for pid in self.desktops():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     async def ready(self) -> None:
         """Return once every process says that it is.
@@ -192,15 +197,19 @@ class Fleet:
 
     async def rebuilt(self) -> tuple[bool, str]:
         """Whether the sessions' projection, built anew from the events, is the live one."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streamspace_session.rebuild", "--into", "rebuilt", "--discard",
+        command = ["-m", "streamspace_session.rebuild", "--into", "rebuilt", "--discard"]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, *command],
             env=self._environments["session-1"],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        told, _ = await process.communicate()
-        (self.folder / "rebuilt.txt").write_bytes(told)
-        return process.returncode == 0, told.decode().strip().rpartition("\n")[2]
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        (self.folder / "rebuilt.txt").write_text(done.stdout + done.stderr)
+        # Its status may be lost: we bury orphans, and cannot tell it from one.
+        told = done.stdout.strip().rpartition("\n")[2]
+        return told.endswith("the same as live."), told
 
     def _mount(self) -> None:
         if not volumes.inside():
@@ -329,6 +338,7 @@ class Fleet:
             "ENROLMENT_FILE": str(file),
             "STATE_DIR": str(state),
             "RUNTIME": cluster.runtime,
+            "RUNTIME_DIR": str(self._sockets / cluster.name),
             "EFFECTS_FILE": str(self.effects_file(cluster.name)),
         }
         environment = {
