@@ -141,7 +141,9 @@ async def test_a_discarded_letter_is_settled_and_audited(lab):
 
     async def told():
         events = await lab.history(accepted.session.id)
-        [event] = [e for e in events if isinstance(e, DeadLetterDiscarded)]
+        found = [e for e in events if isinstance(e, DeadLetterDiscarded)]
+        assert len(found) == 1
+        [event] = found
         assert (event.actor.name, event.actor.address) == ("admin", "192.0.2.9")
         return True
 

@@ -126,7 +126,9 @@ async def test_who_did_it_is_told_once_with_actor_and_address(lab):
     await undrain(lab)
 
     async def both() -> bool:
-        [drained, taken_back] = await told(lab, "drained", "undrained")
+        found = await told(lab, "drained", "undrained")
+        assert len(found) == 2
+        drained, taken_back = found
         assert isinstance(drained, ClusterDrained)
         assert isinstance(taken_back, ClusterUndrained)
         assert (drained.actor.name, drained.actor.address) == ("olga", "192.0.2.9")
