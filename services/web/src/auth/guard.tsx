@@ -30,7 +30,7 @@ export function RequireRole({ role }: { role: Exclude<Role, "user"> }) {
   const allowed = role === "admin" ? user.role === "admin" : isOperator(user);
   if (allowed) return <Outlet />;
   return (
-    <EmptyState icon={<IconPlugConnectedX size={32} />} title="This page is for administrators">
+    <EmptyState page icon={<IconPlugConnectedX size={32} />} title="This page is for administrators">
       Ask an administrator for the role, if you need it.
     </EmptyState>
   );

@@ -72,6 +72,22 @@ test("deleting asks first and keeps the home unless told otherwise", async () =>
   await waitFor(() => expect(screen.getByTestId("session-state").textContent).toBe("Deleting"));
 });
 
+test.each([
+  ["a double click on delete", "running", "session-delete", "confirm-delete", `DELETE /sessions/${id}`],
+  ["a double click on wake", "hibernated", null, "session-wake", `POST /sessions/${id}/wake`],
+] as const)("%s asks for it once", async (_name, state, first, button, call) => {
+  const fake = control(aSession({ state })).on(call, () => json({ session: aSession({ state: "waking", version: 2 }), commandId: "cmd-00000001" }, 202));
+  renderApp(fake, "/sessions");
+  if (first) await userEvent.click(await screen.findByTestId(first));
+  const clicked = await screen.findByTestId(button);
+  // Both in one turn, as a browser may deliver them: no render comes between.
+  clicked.click();
+  clicked.click();
+  await waitFor(() => expect(fake.callsTo(call).length).toBeGreaterThan(0));
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  expect(fake.callsTo(call)).toHaveLength(1);
+});
+
 test("an empty list says what to do next, a failing one how to retry", async () => {
   const empty = control(aSession()).on("GET /sessions", () => json({ items: [], nextCursor: null }));
   const { unmount } = renderApp(empty, "/sessions");

@@ -1,5 +1,8 @@
 /** Reading and changing sessions. */
-import { keepPreviousData, type QueryClient, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
+import {
+  keepPreviousData, type QueryClient, useMutation, type UseMutationOptions, type UseMutationResult, useQuery, useQueryClient,
+} from "@tanstack/react-query";
+import { useRef } from "react";
 import { useBackend } from "../api/backend";
 import { unwrap } from "../api/client";
 import type { Accepted, HistoryEntry, NewSession, Session, SessionPage, SessionState, ViewerRole } from "../api/types";
@@ -84,6 +87,24 @@ export function useLaunch() {
   });
 }
 
+/** A mutation that a second click, before the first is answered, does not begin again. */
+function useOnce<Data, Variables>(options: UseMutationOptions<Data, Error, Variables>): UseMutationResult<Data, Error, Variables> {
+  const busy = useRef(false);
+  const mutation = useMutation({
+    ...options,
+    onSettled: () => {
+      busy.current = false;
+    },
+  });
+  const mutate: typeof mutation.mutate = (...asked) => {
+    // `isPending` is known only after the next render, which a double click does not wait for.
+    if (busy.current) return;
+    busy.current = true;
+    mutation.mutate(...asked);
+  };
+  return { ...mutation, mutate };
+}
+
 /** Hibernate, wake and delete, as one mutation each; errors are shown as a notification. */
 export function useSessionActions(id: string) {
   const { api } = useBackend();
@@ -99,15 +120,15 @@ export function useSessionActions(id: string) {
       void client.invalidateQueries({ queryKey: sessionKey(id) });
     },
   };
-  const hibernate = useMutation({
+  const hibernate = useOnce({
     ...options,
     mutationFn: () => unwrap(api.POST("/api/v1/sessions/{session_id}/hibernate", { params })),
   });
-  const wake = useMutation({
+  const wake = useOnce({
     ...options,
     mutationFn: () => unwrap(api.POST("/api/v1/sessions/{session_id}/wake", { params })),
   });
-  const remove = useMutation({
+  const remove = useOnce({
     ...options,
     mutationFn: (deleteHome: boolean) =>
       unwrap(api.DELETE("/api/v1/sessions/{session_id}", { params: { ...params, query: { deleteHome } } })),

@@ -6,14 +6,23 @@ import { Link } from "react-router";
 import { explain } from "../api/problem";
 import { useTitle } from "./title";
 
-export function EmptyState({ icon, title, children, action }: { icon: ReactNode; title: string; children?: ReactNode; action?: ReactNode }) {
+interface EmptyStateProps {
+  icon: ReactNode;
+  title: string;
+  children?: ReactNode;
+  action?: ReactNode;
+  /** It is all that the page has, so its title is the page's. */
+  page?: boolean;
+}
+
+export function EmptyState({ icon, title, children, action, page = false }: EmptyStateProps) {
   return (
     <Center py={64} px="md">
       <Stack align="center" gap="sm" maw={440} ta="center">
         <ThemeIcon size={64} radius="xl" variant="light" aria-hidden>
           {icon}
         </ThemeIcon>
-        <Title order={3} size="h4">
+        <Title order={page ? 1 : 3} size="h4">
           {title}
         </Title>
         {children && <Text c="dimmed">{children}</Text>}
@@ -51,6 +60,7 @@ export function NotFoundPage() {
   useTitle("Not found");
   return (
     <EmptyState
+      page
       icon={<IconCompass size={32} />}
       title="There is nothing here"
       action={
