@@ -343,7 +343,6 @@ def test_a_second_run_makes_the_same_secrets(tmp_path: Path) -> None:
             {
                 *(f"{service}/nats.creds" for service in SERVICES),
                 "auth/bus-accounts.creds",
-                "nats/accounts.conf",
             },
         ),
         (

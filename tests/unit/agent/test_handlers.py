@@ -151,9 +151,9 @@ async def test_a_start_is_received_carried_out_and_told_with_ids_made_of_what_ha
     assert await bench.handle(StartSession, attempt=3) == Done()
     assert bench.runtime.calls == ["start 1"]
     assert [event.id for event in bench.events.events] == [
-        "cmd-0000000a.3.command_received",
-        "cmd-0000000a.3.phase_reached.ready",
-        "cmd-0000000a.3.started",
+        f"{S}.cmd-0000000a.3.command_received",
+        f"{S}.cmd-0000000a.3.phase_reached.ready",
+        f"{S}.cmd-0000000a.3.started",
     ]
     started = bench.events.events[-1]
     assert isinstance(started, SessionStarted)
