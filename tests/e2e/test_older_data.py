@@ -65,7 +65,7 @@ def make_older(layout: Layout) -> None:
         del kept["trust"][key]
     kept["trust"] |= {"agentsSeed": "SA...", "agentsSigningSeed": "SA..."}
     path.write_text(json.dumps(kept))
-    shutil.rmtree(layout.nats / "accounts")
+    shutil.rmtree(layout.nats / "store" / "accounts")
     shutil.rmtree(layout.agent / "identity")
     layout.bus_authority.unlink()
     layout.bus_accounts.unlink()

@@ -271,19 +271,18 @@ def server_config(
     http_port: int | None = None,
     name: str = "streamspace",
     max_file_bytes: int = 40 * _GIGABYTE,
-    accounts_dir: Path | None = None,
 ) -> str:
     """The nats-server configuration of a single server that trusts `trust`.
 
     Args:
         trust: no seed of it is in the text.
         port: where clients connect, on `host`.
-        store_dir: JetStream's directory.
+        store_dir: JetStream's directory; accounts' tokens are kept in it too. No two servers
+            share one.
         host: an address of this machine.
         http_port: monitoring on loopback, which has no authentication; None for none.
         name: the server's name in monitoring.
         max_file_bytes: has to exceed the sum of the streams' `max_bytes`.
-        accounts_dir: where accounts' tokens are kept; by default beside `store_dir`.
     """
     lines = [
         f"server_name: {json.dumps(name)}",
@@ -304,7 +303,7 @@ def server_config(
         "  sync_interval: always",
         "  limits { default_max_consumers: 5000 }",
         "}",
-        *_resolver(accounts_dir or store_dir.with_name("accounts")),
+        *_resolver(store_dir / "accounts"),
         accounts_config(trust),
     ]
     return "\n".join(lines)
