@@ -74,8 +74,6 @@ class NatsCluster:
                 trust,
                 port=self._ports[number],
                 store_dir=folder / name,
-                # Each keeps the accounts' tokens by itself and gets new ones from the others.
-                accounts_dir=folder / f"{name}-accounts",
                 http_port=monitoring,
                 name=name,
             )
