@@ -1,9 +1,11 @@
 """An agent behind a real forward proxy that lets nothing out but HTTPS: all of its life."""
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -60,20 +62,34 @@ class Relay:
                 self.heard += message
 
 
+@dataclass(frozen=True)
+class Doors:
+    """Where NATS and the relay listen on port 443: addresses that no other test has."""
+
+    nats: str
+    relay: str
+
+
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
+def doors() -> Doors:
+    network = f"127.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}"
+    return Doors(f"{network}.1", f"{network}.2")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, doors: Doors) -> tuple[Path, Path]:
     """Of an authority, and a server's of two addresses."""
     now = datetime.now(UTC)
     authority = certificates.new_authority(now)
-    pair = certificates.new_server(authority, ["127.77.1.1", "127.77.1.2"], now)
+    pair = certificates.new_server(authority, [doors.nats, doors.relay], now)
     (tmp_path / "ca.crt").write_text(authority.certificate)
     (tmp_path / "server.pem").write_text(pair.certificate + pair.key)
     return tmp_path / "ca.crt", tmp_path / "server.pem"
 
 
 @pytest.fixture
-async def relay(certificate: tuple[Path, Path]) -> AsyncIterator[Relay]:
-    made = Relay("127.77.1.2")
+async def relay(certificate: tuple[Path, Path], doors: Doors) -> AsyncIterator[Relay]:
+    made = Relay(doors.relay)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate[1])
     async with serve(made.handle, made.address, 443, ssl=context, compression=None):
@@ -82,26 +98,27 @@ async def relay(certificate: tuple[Path, Path]) -> AsyncIterator[Relay]:
 
 @pytest.fixture
 async def hub(
-    bare: Installation, certificate: tuple[Path, Path], outbound: Outbound
+    bare: Installation, certificate: tuple[Path, Path], doors: Doors, outbound: Outbound
 ) -> Installation:
     """NATS with a second door: WebSockets by TLS, on port 443 of an address of its own."""
     pem = certificate[1]
     bare.nats.config = (
-        f'websocket {{ listen: "127.77.1.1:443", tls {{ cert_file: "{pem}", key_file: "{pem}" }} }}\n'
+        f'websocket {{ listen: "{doors.nats}:443", '
+        f'tls {{ cert_file: "{pem}", key_file: "{pem}" }} }}\n'
         f"{bare.nats.config}"
     )
     await bare.start(
-        enrolment_nats_urls="wss://127.77.1.1:443",
-        enrolment_tunnel_url="wss://127.77.1.2",
+        enrolment_nats_urls=f"wss://{doors.nats}:443",
+        enrolment_tunnel_url=f"wss://{doors.relay}",
         enrolment_ca_file=certificate[0],
     )
     return bare
 
 
 async def test_an_agent_that_only_reaches_a_proxy_does_all_of_its_work(
-    hub: Installation, relay: Relay, outbound: Outbound, tmp_path: Path
+    hub: Installation, relay: Relay, doors: Doors, outbound: Outbound, tmp_path: Path
 ) -> None:
-    for address in ("127.77.1.1", "127.77.1.2"):
+    for address in (doors.nats, doors.relay):
         assert not outbound.reaches(address, 443)
     session = await hub.connect("session")
     await ensure_durable(session, agent_durable(LAB))
@@ -121,8 +138,8 @@ async def test_an_agent_that_only_reaches_a_proxy_does_all_of_its_work(
     finally:
         await agent.end()
     log = outbound.log.read_text()
-    assert "CONNECT 127.77.1.1:443" in log
-    assert "CONNECT 127.77.1.2:443" in log
+    assert f"CONNECT {doors.nats}:443" in log
+    assert f"CONNECT {doors.relay}:443" in log
     assert b"a-word" not in agent.output
 
 

@@ -137,11 +137,13 @@ def _settled(tracked: Tracked, now: datetime, grace: timedelta) -> bool:
 def _outdated(tracked: Tracked, resource: ResourceReport, now: datetime) -> bool:
     """Whether the agent had not yet carried out what it has told us since.
 
-    Not for ever: an agent whose own memory was put back to an older state is right.
+    Not for ever: an agent whose own memory was put back to an older state is right. And not
+    of a session that has ended: one stop too many is better than one that comes too late.
     """
     order = tracked.order
     return (
-        resource.generation < order.generation
+        not tracked.state.is_final
+        and resource.generation < order.generation
         and order.state is SessionCommandState.COMPLETED
         and order.completed_at is not None
         and now - order.completed_at < _OLDEST
