@@ -71,3 +71,40 @@ test("an agent older than the control plane is named", () => {
   expect(agents({ ...base, agents: 2, instances: [two, one] })).toBe("2 agents, version 0.1.0 (older than the control plane), 0.2.0");
   expect(agents({ ...base, agents: 0 })).toBe("none");
 });
+
+function administered() {
+  return control(base).on("POST /auth/refresh", () =>
+    json({ accessToken: "t", tokenType: "Bearer", expiresIn: 900, refreshToken: null, refreshExpiresIn: 86_400, user: { ...ada, role: "admin" } }),
+  );
+}
+
+test("revoking a cluster's access says what it means and asks first", async () => {
+  const api = administered().on("POST /clusters/local/revoke", () => new Response(null, { status: 204 }));
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  await browser.click(await screen.findByTestId("cluster-revoke"));
+  const dialog = within(await screen.findByRole("dialog", { name: "Revoke the access of Local?" }));
+  expect(api.callsTo("POST /clusters/local/revoke")).toHaveLength(0);
+  await browser.click(dialog.getByTestId("cluster-revoke-confirm"));
+  await waitFor(() => expect(screen.queryByRole("dialog")).toBeNull());
+  expect(api.callsTo("POST /clusters/local/revoke")).toHaveLength(1);
+});
+
+test("a new enrolment replaces the old one and is shown once", async () => {
+  const api = administered().on("POST /clusters", () =>
+    json({ clusterId: "local", natsUrls: ["nats://localhost:4222"], credentials: "a secret", tunnelUrl: "ws://localhost:8081" }, 201),
+  );
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  await browser.click(await screen.findByTestId("cluster-renew"));
+  await browser.click(await screen.findByTestId("cluster-renew-confirm"));
+  expect(await screen.findByRole("dialog", { name: "Start the agent" })).toBeTruthy();
+  expect(api.callsTo("POST /clusters")[0]?.body).toEqual({ id: "local", replace: true });
+});
+
+test("who may not enrol clusters is not offered to", async () => {
+  renderApp(control(base), "/admin/clusters");
+  await screen.findByTestId("cluster-drain");
+  expect(screen.queryByTestId("cluster-revoke")).toBeNull();
+  expect(screen.queryByTestId("cluster-renew")).toBeNull();
+});
