@@ -177,7 +177,9 @@ class Crowd:
         each = sum(len(life.events) for life in lives)
         self._lives = list(islice(cycle(lives), -(-events * len(lives) // each)))
         self._texts = {id(life): _text(life) for life in lives}
-        self._names = [secrets.token_hex(4) for _ in self._lives]
+        # No two alike: of so many, two by chance would be.
+        names = secrets.SystemRandom().sample(range(16**8), len(self._lives))
+        self._names = [f"{name:08x}" for name in names]
         # The newest began two hours ago, the oldest three weeks before that.
         newest = datetime.now(UTC) - timedelta(hours=2)
         step = _SPAN / len(self._lives)
