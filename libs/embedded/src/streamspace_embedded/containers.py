@@ -27,6 +27,7 @@ import asyncpg
 
 from streamspace_common.bus import credentials
 from streamspace_common.contracts.permissions import SERVICES
+from streamspace_common.runtime.private_files import write_private
 from streamspace_embedded import databases, trust
 from streamspace_embedded.layout import Layout
 from streamspace_embedded.trust import Secrets
@@ -94,14 +95,14 @@ def write_secrets(installation: Path, into: Path, *, postgres: str) -> None:
         folder = into / holder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in contents.items():
-            trust.write_private(folder / name, content.rstrip("\n") + "\n")
+            write_private(folder / name, content.rstrip("\n") + "\n")
 
 
 def superuser_password(layout: Layout) -> str:
     """PostgreSQL's own administrator's, made at the first call."""
     path = layout.secrets / "postgres-password"
     if not path.exists():
-        trust.write_private(path, secrets.token_urlsafe(24) + "\n")
+        write_private(path, secrets.token_urlsafe(24) + "\n")
     return path.read_text().strip()
 
 

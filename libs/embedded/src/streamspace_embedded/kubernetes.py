@@ -16,6 +16,7 @@ from typing import Any
 
 from streamspace_common.bus import credentials
 from streamspace_common.contracts.permissions import SERVICES
+from streamspace_common.runtime.private_files import write_private
 from streamspace_embedded import certificates, containers, trust
 from streamspace_embedded.certificates import Pair
 from streamspace_embedded.layout import Layout
@@ -150,7 +151,7 @@ def _signed(layout: Layout, known: Secrets, *, renew: bool) -> dict[str, str]:
     }
     texts[_ACCOUNTS] = credentials.accounts_config(known.trust)
     texts[_BUS_ACCOUNTS] = credentials.account_credentials(known.trust)
-    trust.write_private(path, json.dumps({"rights": rights, "texts": texts}, indent=2) + "\n")
+    write_private(path, json.dumps({"rights": rights, "texts": texts}, indent=2) + "\n")
     return texts
 
 
@@ -177,5 +178,5 @@ def _read(layout: Layout, name: str) -> Pair | None:
 
 
 def _write(layout: Layout, name: str, pair: Pair) -> None:
-    trust.write_private(layout.secrets / f"{name}.key", pair.key)
-    trust.write_private(layout.secrets / f"{name}.crt", pair.certificate)
+    write_private(layout.secrets / f"{name}.key", pair.key)
+    write_private(layout.secrets / f"{name}.crt", pair.certificate)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from streamspace_common.bus import credentials
 from streamspace_common.contracts.permissions import OPERATORS, SERVICES
+from streamspace_common.runtime.private_files import write_private
 from streamspace_embedded.layout import Layout
 
 DATABASES = ("auth", "session", "catalog")
@@ -23,16 +24,6 @@ class Secrets:
     auth_key: str
     catalog_key: str
     cookie_key: str
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that was never readable by others, not even for a moment."""
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 def load(layout: Layout) -> Secrets:

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import SecretStr, ValidationError
 from streamspace_common.bus import Identity
 from streamspace_common.contracts.clusters import Enrolment
 from streamspace_common.contracts.ids import ClusterId
+from streamspace_common.runtime.private_files import write_private
 from streamspace_common.runtime.supervisor import FatalError
 
 ReadEnrolment = Callable[[], Enrolment]
@@ -94,6 +94,7 @@ def join(read: ReadEnrolment, state_dir: Path) -> Membership:
     ca_file = None
     if enrolment.certificate_authorities:
         ca_file = state_dir / "ca.crt"
+        ca_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(ca_file, enrolment.certificate_authorities)
     return Membership(
         enrolment.cluster_id,
@@ -103,13 +104,3 @@ def join(read: ReadEnrolment, state_dir: Path) -> Membership:
         ca_file,
         read,
     )
-
-
-def write_private(path: Path, content: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(content)
-    draft.replace(path)

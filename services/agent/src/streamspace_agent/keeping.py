@@ -10,11 +10,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from streamspace_agent.enrolment import write_private
 from streamspace_common.bus import Identity
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.runtime.clock import Clock
 from streamspace_common.runtime.logging import get_logger
+from streamspace_common.runtime.private_files import write_private
 
 log = get_logger(__name__)
 
@@ -81,6 +81,7 @@ class CredentialFile:
             "expiresAt": self._clock.now().timestamp() + seconds_left,
         }
         try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self._path, json.dumps(kept) + "\n")
         except OSError as error:
             log.warning("credential not kept", path=str(self._path), error=str(error))

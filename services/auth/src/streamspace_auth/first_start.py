@@ -4,7 +4,6 @@ Both steps run at every start and do nothing where nothing is missing. Replicas 
 start together do them one after another, so there is one admin with one password.
 """
 
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from streamspace_common.contracts.identity import Role, system_actor
 from streamspace_common.contracts.ids import ClusterId, new_message_id, new_user_id
 from streamspace_common.contracts.problems import ProblemError
 from streamspace_common.runtime.logging import get_logger
+from streamspace_common.runtime.private_files import write_private
 from streamspace_common.runtime.supervisor import FatalError
 
 log = get_logger(__name__)
@@ -109,7 +109,7 @@ async def ensure_first_cluster(
                 tx, enroller, access, cluster_id, name=None, actor=system_actor(SERVICE)
             )
         if wanted != present:
-            write_private(path, wanted.to_json().decode() + "\n")
+            _write(path, wanted.to_json().decode() + "\n")
             log.info("enrolment written", cluster_id=cluster_id, path=str(path))
 
 
@@ -117,28 +117,18 @@ def password_writer(path: Path | None) -> Reveal:
     """Shows a generated password in a private file, or else on stderr, never in the log."""
     if path is None:
         return _print_banner
-    return lambda password: write_private(path, password + "\n")
+    return lambda password: _write(path, password + "\n")
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all.
+def _write(path: Path, text: str) -> None:
+    """Write a private file.
 
     Raises:
         FatalError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_private(path, text)
     except OSError as error:
         raise FatalError(f"{path} cannot be written: {error.strerror}.") from error
 
