@@ -12,10 +12,11 @@ from streamspace_common.contracts.ids import ClusterId, new_message_id
 from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.requests import DrainCluster, Drained, UndrainCluster
 from streamspace_session import domain, metrics
+from streamspace_session.cluster_ports import ClusterRecord
 from streamspace_session.domain import Timing, Tracked, Trigger
 from streamspace_session.handlers.effects import carry_out, with_fresh_ids
 from streamspace_session.handlers.presence import Presences
-from streamspace_session.ports import ClusterRecord, Store, Transaction
+from streamspace_session.ports import Store, Transaction
 
 _WHY = "Its cluster is being drained. Wake it when the cluster takes sessions again."
 

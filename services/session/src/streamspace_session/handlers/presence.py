@@ -13,6 +13,7 @@ from streamspace_common.contracts.ids import ClusterId, new_command_id, new_mess
 from streamspace_common.contracts.sessions import Reason
 from streamspace_common.runtime.logging import get_logger
 from streamspace_session import domain, metrics, reconcile
+from streamspace_session.cluster_ports import ClusterRecord
 from streamspace_session.domain import (
     SYSTEM,
     Change,
@@ -22,7 +23,7 @@ from streamspace_session.domain import (
 )
 from streamspace_session.handlers.effects import carry_out
 from streamspace_session.policy.presence import live_agents, presence
-from streamspace_session.ports import ClusterRecord, Store, Transaction
+from streamspace_session.ports import Store, Transaction
 
 log = get_logger(__name__)
 

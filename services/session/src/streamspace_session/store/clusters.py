@@ -20,9 +20,9 @@ from streamspace_common.contracts.clusters import (
 )
 from streamspace_common.contracts.events import ClusterEnrolled
 from streamspace_common.contracts.ids import ClusterId
+from streamspace_session.cluster_ports import ClusterRecord
 from streamspace_session.policy.placement import Candidate
 from streamspace_session.policy.presence import Heard, is_behind
-from streamspace_session.ports import ClusterRecord
 from streamspace_session.store.tables import AgentRow, ClusterRow, CommandRow
 
 _CLUSTERS = ClusterRow.__table__  # type: ignore[attr-defined]
