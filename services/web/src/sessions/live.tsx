@@ -23,6 +23,21 @@ interface PhaseEvent {
   timing: PhaseTiming;
 }
 
+/**
+ * Has everything under these keys read anew.
+ *
+ * What is on its way already is not waited for: it may have been asked for before the change,
+ * and a first answer, which nothing can be compared with, would be taken for fresh.
+ */
+export async function readAnew(client: QueryClient, ...keys: string[]): Promise<void> {
+  await Promise.all(
+    keys.map(async (key) => {
+      await client.cancelQueries({ queryKey: [key] });
+      await client.invalidateQueries({ queryKey: [key] });
+    }),
+  );
+}
+
 export const sessionKey = (id: string) => ["session", id] as const;
 
 /** Takes an event into the cache, so that every list and page shows it. */
@@ -32,19 +47,19 @@ export function applyEvent(client: QueryClient, event: ServerEvent): void {
       const data = event.data as Session | SessionPage;
       const sessions = "items" in data ? data.items : [data];
       for (const session of sessions) remember(client, session);
-      if ("items" in data) void client.invalidateQueries({ queryKey: ["sessions"] });
+      if ("items" in data) void readAnew(client, "sessions");
       break;
     }
     case "created":
       remember(client, (event.data as StateEvent).session);
-      void client.invalidateQueries({ queryKey: ["sessions"] });
+      void readAnew(client, "sessions");
       break;
     case "state": {
       const { session } = event.data as StateEvent;
       remember(client, session);
       void client.invalidateQueries({ queryKey: ["commands", session.id] });
       // It moves from the list of the living to that of the failed.
-      if (session.state === "failed") void client.invalidateQueries({ queryKey: ["sessions"] });
+      if (session.state === "failed") void readAnew(client, "sessions");
       break;
     }
     case "phase": {
@@ -53,13 +68,10 @@ export function applyEvent(client: QueryClient, event: ServerEvent): void {
       break;
     }
     case "catalog":
-      void client.invalidateQueries({ queryKey: ["catalogs"] });
-      void client.invalidateQueries({ queryKey: ["report"] });
-      void client.invalidateQueries({ queryKey: ["templates"] });
+      void readAnew(client, "catalogs", "report", "templates");
       break;
     case "cluster":
-      void client.invalidateQueries({ queryKey: ["clusters"] });
-      void client.invalidateQueries({ queryKey: ["runtimes"] });
+      void readAnew(client, "clusters", "runtimes");
       break;
   }
 }

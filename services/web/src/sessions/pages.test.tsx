@@ -59,6 +59,23 @@ test("the list follows the event stream and offers what the state allows", async
   expect(row.queryByTestId("session-open")).toBeNull();
 });
 
+test("a list that was asked for before a session was there is asked for again", async () => {
+  const known: Session[] = [];
+  const late: (() => void)[] = [];
+  const fake = control(aSession()).on("GET /sessions", () => {
+    const items = [...known];
+    return new Promise((resolve) => late.push(() => resolve(json({ items, nextCursor: null }))));
+  });
+  renderApp(fake, "/sessions");
+  await waitFor(() => expect(fake.followers("/events")).toBe(1));
+  await waitFor(() => expect(late).toHaveLength(2));
+  known.push(aSession());
+  act(() => fake.tell("/events", 1, "created", stateEvent(aSession())));
+  await waitFor(() => expect(late).toHaveLength(4));
+  act(() => late.forEach((answer) => answer()));
+  await screen.findByTestId(`session-row-${id}`);
+});
+
 test("deleting asks first and keeps the home unless told otherwise", async () => {
   const fake = control(aSession()).on(`DELETE /sessions/${id}`, () =>
     json({ session: aSession({ state: "terminating", version: 2 }), commandId: "cmd-00000001" }, 202),

@@ -7,7 +7,7 @@ import { useBackend } from "../api/backend";
 import { unwrap } from "../api/client";
 import type { Accepted, HistoryEntry, NewSession, Session, SessionPage, SessionState, ViewerRole } from "../api/types";
 import { notifyError } from "../shell/notify";
-import { remember, sessionKey, useLive } from "./live";
+import { readAnew, remember, sessionKey, useLive } from "./live";
 import { newer } from "./state";
 
 /** While the event stream is away, lists are read anew now and then instead. */
@@ -82,7 +82,7 @@ export function useLaunch() {
       unwrap(api.POST("/api/v1/sessions", { body, params: { header: { "Idempotency-Key": key } } })),
     onSuccess: ({ session }) => {
       remember(client, session);
-      void client.invalidateQueries({ queryKey: ["sessions"] });
+      void readAnew(client, "sessions");
     },
   });
 }
@@ -113,7 +113,7 @@ export function useSessionActions(id: string) {
   const options = {
     onSuccess: ({ session }: Accepted) => {
       remember(client, session);
-      void client.invalidateQueries({ queryKey: ["sessions"] });
+      void readAnew(client, "sessions");
     },
     onError: (error: unknown) => {
       notifyError(error);
