@@ -86,6 +86,8 @@ class Syncer:
         self._rules = rules
         self._lease = deadline + _LEASE_MARGIN
         self._slots = asyncio.Semaphore(slots)
+        # Every result exists from the start: a rate over a missing series is no rate.
+        self._results = {result: SYNCS.labels(result=result.value) for result in SyncResult}
         self._running: dict[asyncio.Task[None], Claim] = {}
         self._woken = asyncio.Event()
         self._stopping = False
@@ -168,7 +170,7 @@ class Syncer:
                 await asyncio.wait({attempt})
                 raise
             result = await self._settle(claim, attempt)
-            SYNCS.labels(result=result.value).inc()
+            self._results[result].inc()
             log.info("catalog synced", result=result.value, url=claim.url)
 
     async def _settle(self, claim: Claim, attempt: asyncio.Task[SyncResult]) -> SyncResult:
