@@ -129,3 +129,21 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert "hunter2" not in output
     assert not output.startswith("{")
     assert sys.stderr is not None
+
+
+@pytest.mark.parametrize("format_", ["json", "console"])
+def test_a_traceback_shows_no_variables(capsys: pytest.CaptureFixture[str], format_: str) -> None:
+    logging.configure("session", "INFO", format_)
+
+    def fail() -> None:
+        headers = {"Authorization": "Bearer hunter" + "2"}
+        raise ValueError(len(headers))
+
+    try:
+        fail()
+    except ValueError:
+        logging.get_logger("here").exception("failed")
+        standard.getLogger("a.library").exception("failed too")
+    output = capsys.readouterr().err
+    assert output.count("raise ValueError") == 2
+    assert "hunter2" not in output

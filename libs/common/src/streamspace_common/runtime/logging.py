@@ -60,7 +60,10 @@ def configure(service: str, level: str, format: str) -> None:  # noqa: A002 - th
     renderer: Processor = (
         structlog.processors.JSONRenderer(default=str)
         if format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Its own way with tracebacks shows every variable on the way, secrets too.
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[*shared, renderer],
