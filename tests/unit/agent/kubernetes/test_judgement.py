@@ -146,6 +146,23 @@ def test_the_record_and_the_pod_tell_the_state(
     assert (observed.generation, observed.state) == (3, state)
 
 
+@pytest.mark.parametrize(
+    ("snapshot", "worth_a_try"),
+    [
+        (UP, True),
+        # What is cut off may be the node's way to the API server, and nothing else.
+        (replace(UP, pods=(replace(POD, ready_unknown=True),)), True),
+        (replace(UP, pods=(replace(POD, running=False),)), False),
+        (replace(UP, pods=(replace(POD, uid="p2"),)), False),
+        (replace(UP, record=record(RecordPhase.RECOVERING)), False),
+        (replace(UP, record=record(told=2)), False),
+        (Snapshot(S, None), False),
+    ],
+)
+def test_a_stream_is_tried_while_the_pod_may_answer(snapshot: Snapshot, worth_a_try: bool) -> None:
+    assert judgement.may_answer(snapshot) is worth_a_try
+
+
 def test_a_session_without_a_record_was_never_heard_of() -> None:
     assert judgement.observed(Snapshot(S, None, DEPLOYMENT, (POD,))) is None
 

@@ -104,7 +104,15 @@ def _state(snapshot: Snapshot, record: Record) -> ResourceState | None:
 
 
 def is_up(snapshot: Snapshot) -> bool:
-    """Whether the session runs, on the very pod that was found ready."""
+    """Whether the session runs, on the very pod that was found ready, and its node is heard."""
+    return may_answer(snapshot) and snapshot.pod is not None and not snapshot.pod.ready_unknown
+
+
+def may_answer(snapshot: Snapshot) -> bool:
+    """Whether a stream to the session's pod is worth a try.
+
+    A node that is silent is no reason against: it may be the API server that it cannot reach.
+    """
     record, pod = snapshot.record, snapshot.pod
     return (
         record is not None
@@ -114,7 +122,6 @@ def is_up(snapshot: Snapshot) -> bool:
         and pod is not None
         and pod.uid == record.status.pod_uid
         and pod.running
-        and not pod.ready_unknown
     )
 
 

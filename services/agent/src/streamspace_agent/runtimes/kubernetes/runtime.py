@@ -337,7 +337,7 @@ class KubernetesRuntime:
                     ):
                         break
                     spec = record.spec()
-                    if spec is not None and pod is not None and judgement.is_up(snapshot):
+                    if spec is not None and pod is not None and judgement.may_answer(snapshot):
                         return pod, spec
                     await changed.wait()
         raise SessionUnreachable(judgement.why_not_up(self._picture.record(session)))
