@@ -271,7 +271,6 @@ async def test_a_dial_back_is_piped_to_believed_peers_only(
         listen_port=ports[0],
         replica_address=f"127.0.0.1:{ports[0]}",
         tunnel_url=f"ws://127.0.0.1:{ports[1]}",
-        open_timeout=1.0,
     )
     await start_proxy(listen_port=ports[1])
     async with one.view() as viewer:
