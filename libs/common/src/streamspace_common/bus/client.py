@@ -1,8 +1,10 @@
 """The vendor's client, mended in three places, and with what a stream read by the million needs.
 
 It looks at each character of each header's name; with our dozen headers that is half of the
-time it takes to read a message. And it builds an object for each message and hands it
-through two queues and a task; a `Sink` is called with the bytes instead.
+time it takes to read a message. It takes a message apart with one pattern after another, and
+a coroutine at the end, which costs 14 us. And it builds an object for each message and hands
+it through two queues and a task; a `Sink` is called with the bytes instead, 4 us after they
+came in.
 
 An answer to a ping that comes after `flush` has given up on it raises where everything is
 read, which ends the reading: the client then hears nothing, and says that it is connected,
@@ -15,14 +17,23 @@ an account's signing key is replaced, the reason that its users are given first 
 theirs, which is none any more.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nats import errors
 from nats.aio.client import Client as VendorClient
 from nats.aio.subscription import Subscription
-from nats.protocol.parser import PERMISSIONS_ERR, STALE_CONNECTION
+from nats.errors import ProtocolError
+from nats.protocol.parser import (
+    AWAITING_MSG_PAYLOAD,
+    CRLF_SIZE,
+    PERMISSIONS_ERR,
+    STALE_CONNECTION,
+    Parser,
+)
 
+_MESSAGE, _WITH_REPLY = b"HMSG ", 6
+"""`HMSG <subject> <subscription> [reply] <size of headers> <size of all>`."""
 _BLANK = " \t\r\n\x0b\x0c"
 _REFUSALS = (
     "authorization violation",
@@ -42,6 +53,55 @@ Sink = Callable[[bytes, bytes, bytes, bytes | None], None]
 """Takes subject, reply subject, payload and headers as they stood on the wire."""
 
 
+class _Parser(Parser):
+    """Takes whole messages for a sink out of what came in; all else is the vendor's business."""
+
+    def __init__(self, client: VendorClient, sinks: Mapping[int, Sink]) -> None:
+        super().__init__(client)
+        self._client = client
+        self._sinks = sinks
+
+    async def parse(self, data: bytes = b"") -> None:
+        if self.state == AWAITING_MSG_PAYLOAD:
+            # Only what the vendor's message still lacks: it would take all that follows too.
+            lacks = self.needed + CRLF_SIZE - len(self.buf)
+            await super().parse(data[:lacks])
+            data = data[lacks:]
+            if not data:
+                return
+        self.buf.extend(data)
+        if not self._deliver():
+            await super().parse()
+
+    def _deliver(self) -> bool:
+        """Hand out what is complete; whether all that is left is the begin of such a message.
+
+        Raises:
+            ProtocolError: the sizes of a message are not numbers.
+        """
+        at = 0
+        waits = False
+        with memoryview(self.buf) as view:
+            while self.buf.startswith(_MESSAGE, at) and (line := self.buf.find(b"\r\n", at)) > 0:
+                words = view[at:line].tobytes().split()
+                try:
+                    sink = self._sinks.get(int(words[2]))
+                    begin, size, total = line + CRLF_SIZE, int(words[-2]), int(words[-1])
+                except (ValueError, IndexError):
+                    raise ProtocolError("nats: malformed HMSG") from None
+                waits = sink is not None and begin + total + CRLF_SIZE > len(view)
+                if sink is None or waits:
+                    break
+                head = view[begin : begin + size].tobytes()
+                payload = view[begin + size : begin + total].tobytes()
+                self._client.stats["in_msgs"] += 1
+                self._client.stats["in_bytes"] += len(payload)
+                sink(words[1], words[3] if len(words) == _WITH_REPLY else b"", payload, head)
+                at = begin + total + CRLF_SIZE
+        del self.buf[:at]
+        return waits or not self.buf
+
+
 class Client(VendorClient):
     """What it accepts and what it makes of it are as before."""
 
@@ -51,6 +111,7 @@ class Client(VendorClient):
     def __init__(self) -> None:
         super().__init__()
         self._sinks: dict[int, Sink] = {}
+        self._ps = _Parser(self, self._sinks)
 
     def divert(self, subscription: Subscription, sink: Sink) -> None:
         """Give a subscription's messages to `sink`, in order, and to nobody else."""
