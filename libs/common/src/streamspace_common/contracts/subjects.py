@@ -133,10 +133,6 @@ def core_events(aggregate: Aggregate) -> Subject:
     return Subject(f"evt.{CORE}.{aggregate}.*.*")
 
 
-def core_events_of(aggregate: Aggregate, kind: str) -> Subject:
-    return Subject(f"evt.{CORE}.{aggregate}.*.{token(kind)}")
-
-
 def dead_letter(cluster: ClusterId, session: SessionId) -> Subject:
     return Subject(f"dlq.{_cluster_token(cluster)}.{token(session)}")
 

@@ -7,17 +7,18 @@ that the two speak of the same events, those the snapshot does not know are left
 """
 
 import asyncio
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import asyncpg
+from pydantic_core import to_json
 
 from streamspace_common.store.engine import Database
 from streamspace_session.domain.rebuilding import HistoryLine, Projection
+from streamspace_session.store import copying
 
 _SCHEMA = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 _UNSETTLED = timedelta(seconds=60)
@@ -79,7 +80,6 @@ class Rebuilding:
         self._live = live
         self._unsettled_since = datetime.max.replace(tzinfo=UTC)
         self._settled_late: frozenset[str] = frozenset()
-        self._first: datetime | None = None
         self._newer: list[str] = []
 
     @classmethod
@@ -168,16 +168,27 @@ class Rebuilding:
 
     def knows(self, event_id: str, at: datetime) -> bool:
         """Whether the snapshot holds what this event tells of."""
-        if self._first is None:
-            self._first = at
         if at < self._unsettled_since or event_id in self._settled_late:
             return True
         self._newer.append(event_id)
         return False
 
-    async def keep(self, lines: Sequence[HistoryLine]) -> None:
-        """Write a batch of the history."""
-        await self._copy("session_history", _HISTORY_COLUMNS, lines)
+    async def keep(self, batches: AsyncIterable[Sequence[HistoryLine]]) -> None:
+        """Write the history; the database takes one batch while the next one is made."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield copying.BEGIN
+            async for lines in batches:
+                yield copying.encoded(lines)
+            yield copying.END
+
+        await self._connection.copy_to_table(
+            "session_history",
+            schema_name=self._schema,
+            columns=list(_HISTORY_COLUMNS),
+            source=chunks(),
+            format="binary",
+        )
 
     async def finish(self, projection: Projection) -> None:
         """Write what the events amount to."""
@@ -200,14 +211,13 @@ class Rebuilding:
             )
         return [Difference("session_history", row["id"], "*", None, "a row") for row in lost]
 
-    async def compare(self, *, trimmed: bool, most: int) -> tuple[list[Difference], int]:
+    async def compare(self, *, begins: datetime | None, most: int) -> tuple[list[Difference], int]:
         """What differs, of at most so many rows of each table, and how many there are in all.
 
-        With `trimmed`, the stream has lost its beginning: rows of the live tables that
-        are older than the stream are not missed.
+        When the stream has lost what it held before it `begins`, rows of the live tables
+        that are older are not missed.
         """
         await self._connection.execute("SET LOCAL work_mem = '256MB'")
-        floor = self._first if trimmed else None
         found: list[Difference] = []
         total = 0
         for table, key, since in (
@@ -221,13 +231,13 @@ class Rebuilding:
                 "session_history": _HISTORY_COLUMNS,
             }[table]
             comparison = self._comparison(table, key, since, columns)
-            rows = await self._connection.fetch(f"{comparison} ORDER BY 1 LIMIT {most}", floor)
+            rows = await self._connection.fetch(f"{comparison} ORDER BY 1 LIMIT {most}", begins)
             for row in rows:
                 found.extend(_differences(table, row, columns))
             total += len(rows)
             if len(rows) == most:
                 counted = f"SELECT count(*) FROM ({comparison}) AS differing"
-                total += await self._connection.fetchval(counted, floor) - most
+                total += await self._connection.fetchval(counted, begins) - most
         return found, total
 
     def _comparison(self, table: str, key: str, since: str, columns: Sequence[str]) -> str:
@@ -264,7 +274,7 @@ def _session_rows(projection: Projection) -> Iterable[tuple[Any, ...]]:
             "owner_id": owner["userId"],
             "owner_name": owner["username"],
             "command_id": projection.newest_command.get(session_id),
-            "resources": json.dumps(session["resources"]),
+            "resources": to_json(session["resources"]).decode(),
         }
         yield _row(_SESSION_FIELDS, session, special)
 
@@ -273,7 +283,7 @@ def _command_rows(projection: Projection) -> Iterable[tuple[Any, ...]]:
     for command_id, command in projection.commands.items():
         special = {
             "cluster_id": projection.clusters.get(command_id),
-            "actor": json.dumps(command["actor"]),
+            "actor": to_json(command["actor"]).decode(),
         }
         yield _row(_COMMAND_FIELDS, command, special)
 
