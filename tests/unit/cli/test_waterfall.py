@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from streamspace_cli.waterfall import as_data, chains, drawn
 
 
@@ -45,6 +47,28 @@ def test_bars_show_when_and_how_long():
     assert bars[0].rstrip() == "█" * 8
     assert bars[1].count("█") == 23
     assert lines[1].endswith("pending -> starting")
+
+
+@pytest.mark.parametrize("columns", [72, 80, 100])
+def test_no_line_is_wider_than_the_terminal(columns: int):
+    long = entry("e", 5.0, "cmd-1", cause="c", fromState="running", toState="failed",
+                 message="The image registry.example.org/desktop:1 does not exist.")  # fmt: skip
+    [chain] = chains([*HISTORY[:3], long])
+    _, *lines = drawn(chain, columns=columns)
+    assert max(map(len, lines)) == columns
+    assert lines[-1].endswith("…")
+    assert len({line.rindex("|") for line in lines}) == 1
+    assert all("█" in line or "▏" in line for line in lines)
+
+
+def test_bars_are_as_wide_as_the_words_allow():
+    [chain] = chains(HISTORY[:3])
+    whole = list(drawn(chain))
+    widest = max(map(len, whole))
+    assert list(drawn(chain, columns=widest)) == whole
+    narrower = list(drawn(chain, columns=widest - 5))
+    assert max(map(len, narrower)) == widest - 5
+    assert not any("…" in line for line in narrower)
 
 
 def test_a_chain_of_one_moment_can_be_drawn_and_cannot_steer_the_terminal():

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ class Printer:
         may = not told.get("NO_COLOR") and told.get("TERM") != "dumb"
         self._colour = may and self._out.isatty()
         self._colour_err = may and self._err.isatty()
+
+    @property
+    def columns(self) -> int | None:
+        """How wide the terminal is; None when what is printed goes elsewhere."""
+        return shutil.get_terminal_size().columns if self._out.isatty() else None
 
     def many(self, items: Iterable[Mapping[str, Any]], columns: Sequence[Column]) -> None:
         """A list: one row each, or an array."""

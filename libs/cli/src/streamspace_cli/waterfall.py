@@ -12,8 +12,12 @@ from typing import Any
 
 from streamspace_cli.output import plain, read_moment
 
-_WIDTH = 30
-_FULL, _TICK = "█", "▏"
+_WIDEST, _NARROWEST = 30, 8
+"""Columns of a bar; one that is narrower tells nothing."""
+_FIGURES = len("      0.000 s  ||      0.000 s    ")
+"""What of a line is neither bar nor words."""
+_LEAST_LABEL = 12
+_FULL, _TICK, _MORE = "█", "▏", "…"
 
 
 @dataclass(frozen=True)
@@ -110,19 +114,30 @@ def actor_of(entry: Mapping[str, Any]) -> str:
     return str(actor.get("name") or id_.removeprefix("system:"))
 
 
-def drawn(chain: Chain) -> Iterator[str]:
-    """A chain as lines of text, each step with a bar for when and how long."""
-    yield f"{plain(chain.title)}, {chain.lasted:.3f} s"
+def drawn(chain: Chain, *, columns: int | None = None) -> Iterator[str]:
+    """A chain as lines of text, each step with a bar for when and how long.
+
+    On a terminal with so many `columns` the bars get narrower first, then the words are cut.
+    """
+    yield _cut(f"{plain(chain.title)}, {chain.lasted:.3f} s", columns)
     labels = ["  " * step.depth + plain(step.label) for step in chain.steps]
-    wide = max(map(len, labels))
     actors = [plain(step.actor) for step in chain.steps]
-    wide_actor = max(map(len, actors))
+    wide = max(map(len, actors))
+    width, room = _WIDEST, None
+    if columns is not None:
+        left = columns - _FIGURES - wide
+        width = max(_NARROWEST, min(_WIDEST, left - max(map(len, labels))))
+        room = max(_LEAST_LABEL, left - width)
     for step, label, actor in zip(chain.steps, labels, actors, strict=True):
-        bar = _bar(step, chain.lasted)
+        bar = _bar(step, chain.lasted, width)
         yield (
             f"  {step.offset:>9.3f} s  |{bar}|  {step.lasted:>9.3f} s  "
-            f"{actor:<{wide_actor}}  {label:<{wide}}"
+            f"{actor:<{wide}}  {_cut(label, room)}"
         ).rstrip()
+
+
+def _cut(text: str, room: int | None) -> str:
+    return text if room is None or len(text) <= room else text[: room - 1] + _MORE
 
 
 def as_data(chain: Chain) -> dict[str, Any]:
@@ -148,13 +163,13 @@ def as_data(chain: Chain) -> dict[str, Any]:
     }
 
 
-def _bar(step: Step, total: float) -> str:
+def _bar(step: Step, total: float, width: int) -> str:
     if total <= 0:
-        return _TICK.ljust(_WIDTH)
-    begin = min(int(step.offset / total * _WIDTH), _WIDTH - 1)
-    end = min(round((step.offset + step.lasted) / total * _WIDTH), _WIDTH)
+        return _TICK.ljust(width)
+    begin = min(int(step.offset / total * width), width - 1)
+    end = min(round((step.offset + step.lasted) / total * width), width)
     drawn_part = _FULL * (end - begin) or _TICK
-    return (" " * begin + drawn_part).ljust(_WIDTH)
+    return (" " * begin + drawn_part).ljust(width)
 
 
 def _command_id(entry: Mapping[str, Any]) -> str | None:

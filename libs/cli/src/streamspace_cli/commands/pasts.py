@@ -39,5 +39,5 @@ def show_trace(run: Run, entries: Sequence[Json]) -> None:
     for number, chain in enumerate(found):
         if number:
             run.printer.line("")
-        for line in drawn(chain):
+        for line in drawn(chain, columns=run.printer.columns):
             run.printer.line(line)
