@@ -55,7 +55,9 @@ def rounds(options: argparse.Namespace, *, disks: int) -> list[Round]:
     drawn = str(random.SystemRandom().randrange(10**6))
     if options.short:
         seeds = [options.seed] if options.seed else [*SHORT_SEEDS, drawn]
-        amounts = Amounts(kill=6, pause=2, restart=1, cut=2, hold=1, delay=1, fill=disks and 1)
+        amounts = Amounts(
+            kill=6, pause=2, restart=1, cut=2, hold=1, delay=1, silence=2, fill=disks and 1
+        )
         return [Round(seed, 50, amounts, 7.0) for seed in seeds]
     seed = options.seed or drawn
     if "." in seed:

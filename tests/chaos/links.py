@@ -1,4 +1,4 @@
-"""A network of the test's own: TCP proxies on loopback that can cut, hold back and delay.
+"""A network of the test's own: TCP proxies on loopback that cut, hold back, delay and fall silent.
 
 One proxy stands between one process and one server, so that one agent can lose the bus
 while all others keep it.
@@ -7,8 +7,17 @@ while all others keep it.
 import asyncio
 import contextlib
 import socket
+from dataclasses import dataclass
 
 _CHUNK = 256 * 1024
+
+
+@dataclass
+class _Pair:
+    """One connection through the proxy: its ends, the near one first."""
+
+    ends: tuple[asyncio.StreamWriter, ...]
+    silent: bool = False
 
 
 class Link:
@@ -24,7 +33,7 @@ class Link:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._server: asyncio.Server | None = None
-        self._pairs: dict[asyncio.Task[None], tuple[asyncio.StreamWriter, ...]] = {}
+        self._pairs: dict[asyncio.Task[None], _Pair] = {}
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=_CHUNK)
@@ -48,6 +57,15 @@ class Link:
         """Deliver nothing until `mend`, and then everything."""
         self._flowing.clear()
 
+    def silence(self) -> None:
+        """Let every connection stay open and carry nothing any more, for ever; new ones work.
+
+        What comes is taken and thrown away, and neither end hears that the other has closed:
+        so it is after a firewall or a NAT has forgotten a connection, or a cable was pulled.
+        """
+        for pair in self._pairs.values():
+            pair.silent = True
+
     def mend(self) -> None:
         self._refusing = False
         self.delay = 0.0
@@ -58,7 +76,7 @@ class Link:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._pairs[task] = (writer,)
+        pair = self._pairs[task] = _Pair((writer,))
         try:
             if self._refusing:
                 return
@@ -67,47 +85,50 @@ class Link:
                 far_reader, far_writer = await asyncio.open_connection(
                     "127.0.0.1", self._upstream, limit=_CHUNK
                 )
-                self._pairs[task] = (writer, far_writer)
+                pair.ends = (writer, far_writer)
                 if not self._refusing:
-                    await self._join(reader, writer, far_reader, far_writer)
+                    await self._join(pair, reader, far_reader)
         except asyncio.CancelledError:
             # The server's own end; asyncio logs a handler that was cancelled as an error.
             return
         finally:
-            for each in self._pairs.pop(task):
+            for each in self._pairs.pop(task).ends:
                 _reset(each)
 
     async def _join(
-        self,
-        near_reader: asyncio.StreamReader,
-        near_writer: asyncio.StreamWriter,
-        far_reader: asyncio.StreamReader,
-        far_writer: asyncio.StreamWriter,
+        self, pair: _Pair, near: asyncio.StreamReader, far: asyncio.StreamReader
     ) -> None:
+        near_writer, far_writer = pair.ends
         ways = {
-            asyncio.create_task(self._carry(near_reader, far_writer)),
-            asyncio.create_task(self._carry(far_reader, near_writer)),
+            asyncio.create_task(self._carry(pair, near, far_writer)),
+            asyncio.create_task(self._carry(pair, far, near_writer)),
         }
         try:
             # Neither NATS nor PostgreSQL uses half-closed connections.
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if pair.silent:
+                # Who has not closed must not hear that the other has.
+                await asyncio.wait(ways)
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 await self._flowing.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                writer.write(data)
-                await writer.drain()
+                if not pair.silent:
+                    writer.write(data)
+                    await writer.drain()
 
     def _reset_all(self) -> None:
-        for writers in self._pairs.values():
-            for writer in writers:
+        for pair in self._pairs.values():
+            for writer in pair.ends:
                 _reset(writer)
 
 

@@ -14,6 +14,9 @@ Every kind has a reason of its own:
 * `hold`: bytes are held back both ways and delivered when it is over: a network that
   loses packets for a while. New connections are taken and stay silent.
 * `delay`: every chunk comes later by `amount` seconds.
+* `silence`: every connection of one process with one server stays open and carries nothing
+  any more, for ever; new ones work. A firewall or a NAT has forgotten them, a cable was
+  pulled: nobody is told. It takes no time; `seconds` is how long the next fault waits.
 * `fill`: the server's disk is full, for real (ENOSPC), until somebody makes room.
 """
 
@@ -30,6 +33,7 @@ class Kind(StrEnum):
     CUT = "cut"
     HOLD = "hold"
     DELAY = "delay"
+    SILENCE = "silence"
     FILL = "fill"
 
 
@@ -71,6 +75,7 @@ class Amounts:
     cut: int = 0
     hold: int = 0
     delay: int = 0
+    silence: int = 0
     fill: int = 0
 
     @classmethod
@@ -83,6 +88,7 @@ class Amounts:
             cut=max(1, kills // 5),
             hold=max(1, kills // 8),
             delay=max(1, kills // 8),
+            silence=max(1, kills // 8),
             fill=disks,
         )
 
@@ -94,6 +100,7 @@ _SECONDS = {
     Kind.CUT: (0.0, 3.0),
     Kind.HOLD: (0.5, 6.0),
     Kind.DELAY: (1.0, 6.0),
+    Kind.SILENCE: (0.5, 2.0),
     Kind.FILL: (1.5, 4.0),
 }
 _DELAY = (0.02, 0.3)
@@ -117,6 +124,7 @@ def faults(
         *_draw(chance, Kind.CUT, targets.links, amounts.cut),
         *_draw(chance, Kind.HOLD, targets.links, amounts.hold),
         *_draw(chance, Kind.DELAY, targets.links, amounts.delay),
+        *_draw(chance, Kind.SILENCE, targets.links, amounts.silence),
         *_draw(chance, Kind.FILL, targets.disks, amounts.fill),
     ]
     placed = sorted((chance.uniform(0, duration), kind, target) for kind, target in drawn)

@@ -147,7 +147,7 @@ class Trial:
                 await keeper.restart(fault.target, fault.seconds)
             case Kind.FILL:
                 await self._fill(fault)
-            case Kind.CUT | Kind.HOLD | Kind.DELAY:
+            case Kind.CUT | Kind.HOLD | Kind.DELAY | Kind.SILENCE:
                 await self._disturb(fault)
 
     async def _fill(self, fault: Fault) -> None:
@@ -168,6 +168,8 @@ class Trial:
                 link.cut()
             case Kind.HOLD:
                 link.hold()
+            case Kind.SILENCE:
+                link.silence()
             case _:
                 link.delay = fault.amount
         try:

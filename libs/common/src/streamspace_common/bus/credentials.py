@@ -290,7 +290,7 @@ def server_config(
         *([f'http: "127.0.0.1:{http_port}"'] if http_port is not None else []),
         "max_payload: 1MB",
         'write_deadline: "10s"',
-        'ping_interval: "20s"',
+        'ping_interval: "5s"',
         "ping_max: 2",
         'lame_duck_grace_period: "2s"',
         'lame_duck_duration: "30s"',

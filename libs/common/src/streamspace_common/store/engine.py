@@ -4,9 +4,11 @@ One request or message is one transaction: it begins and commits in
 `Database.transaction`, never further inside. After PostgreSQL was away the next
 transaction works: a connection that its driver knows to be closed is thrown away
 before use (this costs no round trip, unlike a ping), and errors of a connection
-that dies in the middle become `StoreUnavailableError`.
+that dies in the middle become `StoreUnavailableError`. So does an answer that does not
+come: its connection is thrown away, and with it all that are as old (see `silence`).
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -23,18 +25,21 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 
 from streamspace_common.store.address import address
 from streamspace_common.store.errors import StoreUnavailableError, translate, unreachable
+from streamspace_common.store.silence import NO_ANSWER, SERVER_SIDE, limit_transactions, watch
 
 COMMIT_HOOK: Final = "streamspace.after_commit"
 """Key in `session.info`: set by whoever wants `Database.on_commit` listeners called."""
 
 _CONNECT_TIMEOUT: Final = 5.0
 _SERVER_SETTINGS: Final = {
-    # A statement that takes longer than any we have is a fault, not a load.
-    "statement_timeout": "15000",
+    # A statement that takes longer than any we have is a fault, not a load. Below NO_ANSWER.
+    "statement_timeout": "10000",
     # A lock held longer than this is held by something stuck.
     "lock_timeout": "5000",
-    # A transaction nobody goes on with must not hold locks for ever.
-    "idle_in_transaction_session_timeout": "30000",
+    # A transaction nobody goes on with must not hold locks for ever: its rows wait for this
+    # long where a connection falls silent between two statements.
+    "idle_in_transaction_session_timeout": "10000",
+    **SERVER_SIDE,
     "timezone": "UTC",
     # Plans pay off; compiling them to machine code does not, in short transactions.
     "jit": "off",
@@ -60,14 +65,19 @@ def create_engine(url: str, *, pool_size: int = 10, application: str = "") -> As
         max_overflow=max(pool_size // 2, 1),
         pool_timeout=5.0,
         pool_recycle=1800,
+        # After silent connections were noticed, those who come one at a time meet new ones.
+        pool_use_lifo=True,
         # An error quotes its statement in the log; the values may be secrets.
         hide_parameters=True,
         connect_args={
             "timeout": _CONNECT_TIMEOUT,
+            "command_timeout": NO_ANSWER,
             "server_settings": settings,
             **protection,
         },
     )
+    watch(engine.sync_engine)
+    limit_transactions(engine.sync_engine)
     event.listen(engine.sync_engine, "checkout", _refuse_closed)
     return engine
 
@@ -151,8 +161,16 @@ class Database:
                 with _connecting():
                     connection = await stack.enter_async_context(self.engine.connect())
                 pooled = await connection.get_raw_connection()
-                # One that is cut short needs no care: the driver cancels it before the next.
-                yield pooled.driver_connection
+                try:
+                    yield pooled.driver_connection
+                except TimeoutError as error:
+                    # As SQLAlchemy does with its own: also with what is as old.
+                    self.engine.sync_engine.pool._invalidate(pooled, error)  # noqa: SLF001
+                    raise unreachable() from error
+                except asyncio.CancelledError as error:
+                    # Whoever gets it next must not wait for an answer that may never come.
+                    await connection.invalidate(error)
+                    raise
 
     async def ping(self) -> bool:
         """Whether PostgreSQL answers, for readiness."""

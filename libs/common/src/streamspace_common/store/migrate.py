@@ -4,12 +4,16 @@ Migrations are the Alembic versions in `<package>/migrations/versions`; the
 environment they run in is shared (`store/alembic_env/env.py`). An advisory lock
 lets replicas start together: one migrates, the others wait and find it done. All
 pending migrations run in one transaction, so a failed one leaves nothing behind.
+
+A migration takes as long as it takes. Nearly always none is pending: that is looked up first,
+on a connection that is given up when it falls silent (see `silence`).
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import asyncpg
 from alembic import command
@@ -17,19 +21,29 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.supervisor import FatalError
 from streamspace_common.store.address import address
-from streamspace_common.store.errors import translate
+from streamspace_common.store.errors import StoreUnavailableError, translate
+from streamspace_common.store.silence import NO_ANSWER, SERVER_SIDE, watch
 
 log = get_logger(__name__)
+
+_Result = TypeVar("_Result")
 
 ATTEMPTS: Final = 120
 PAUSE: Final = 0.5
 """Seconds between attempts: by default a minute in all, the time a database needs to start."""
+_SERVER_SETTINGS: Final = {
+    "timezone": "UTC",
+    **SERVER_SIDE,
+    # Milliseconds; no migration thinks for five minutes between two statements. The lock of
+    # one that nobody hears of is free again then.
+    "idle_in_transaction_session_timeout": "300000",
+}
 
 
 def alembic_config(package: str) -> Config:
@@ -56,34 +70,62 @@ async def migrate(
         FatalError: PostgreSQL did not come up in `attempts` tries `pause` seconds apart,
             refuses us, or the database is newer than this program.
     """
-    where, protection = address(url)
-    engine = create_async_engine(
-        where,
-        poolclass=NullPool,
-        connect_args={"timeout": 5.0, "server_settings": {"timezone": "UTC"}, **protection},
-    )
+    looking = _engine(url, command_timeout=NO_ANSWER)
     try:
-        connection = await _connected(engine.connect, attempts, pause)
+        if await _patiently(lambda: _nothing_pending(looking, package), attempts, pause):
+            return
+    finally:
+        await looking.dispose()
+    working = _engine(url, command_timeout=None)
+    try:
+        connection = await _patiently(working.connect, attempts, pause)
         try:
             await _upgrade(connection, package)
         finally:
             await connection.close()
     finally:
-        await engine.dispose()
+        await working.dispose()
 
 
-async def _connected(connect: Any, attempts: int, pause: float) -> AsyncConnection:
+def _engine(url: str, *, command_timeout: float | None) -> AsyncEngine:
+    where, protection = address(url)
+    engine = create_async_engine(
+        where,
+        poolclass=NullPool,
+        connect_args={
+            "timeout": 5.0,
+            "command_timeout": command_timeout,
+            "server_settings": _SERVER_SETTINGS,
+            **protection,
+        },
+    )
+    watch(engine.sync_engine)
+    return engine
+
+
+async def _nothing_pending(engine: AsyncEngine, package: str) -> bool:
+    """Whether the database is at the newest migration already.
+
+    Raises:
+        FatalError: it is at one that this program does not know.
+    """
+    async with engine.connect() as connection:
+        return await connection.run_sync(_is_newest, package)
+
+
+async def _patiently(
+    step: Callable[[], Awaitable[_Result]], attempts: int, pause: float
+) -> _Result:
+    """Do what needs PostgreSQL as soon as it is there."""
     for attempt in range(1, attempts + 1):
         try:
-            connection: AsyncConnection = await connect()
-        except (OSError, TimeoutError, asyncpg.PostgresError, DBAPIError) as error:
-            if not isinstance(error, OSError | TimeoutError) and translate(error) is None:
+            return await step()
+        except (OSError, StoreUnavailableError, asyncpg.PostgresError, DBAPIError) as error:
+            if not isinstance(error, OSError | StoreUnavailableError) and translate(error) is None:
                 raise FatalError(f"PostgreSQL refuses the connection: {_reason(error)}") from error
             if attempt == 1 or attempt % 10 == 0:
                 log.info("waiting for PostgreSQL", reason=_reason(error), attempt=attempt)
             await asyncio.sleep(pause)
-        else:
-            return connection
     raise FatalError(
         f"PostgreSQL did not come up within {attempts * pause:.0f} s; check the database URL."
     )
@@ -109,20 +151,30 @@ async def _upgrade(connection: AsyncConnection, package: str) -> None:
         await connection.commit()
 
 
+def _is_newest(connection: Connection, package: str) -> bool:
+    scripts = ScriptDirectory.from_config(alembic_config(package))
+    return _known_revision(connection, scripts, package) in scripts.get_heads()
+
+
 def _run_alembic(connection: Connection, package: str) -> None:
     config = alembic_config(package)
     config.attributes["connection"] = connection
+    before = _known_revision(connection, ScriptDirectory.from_config(config), package)
+    command.upgrade(config, "head")
+    after = _revision(connection)
+    if after != before:
+        log.info("database migrated", package=package, before=before, after=after)
+
+
+def _known_revision(connection: Connection, scripts: ScriptDirectory, package: str) -> str | None:
     before = _revision(connection)
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    known = {script.revision for script in scripts.walk_revisions()}
     if before is not None and before not in known:
         raise FatalError(
             f"The database is at migration {before}, which this version of {package} does not "
             "know: it was migrated by a newer version. Run that one, or restore a backup."
         )
-    command.upgrade(config, "head")
-    after = _revision(connection)
-    if after != before:
-        log.info("database migrated", package=package, before=before, after=after)
+    return before
 
 
 def _revision(connection: Connection) -> str | None:

@@ -5,6 +5,10 @@ active. The lock, the listening, the reading and the deleting share one connecti
 whoever loses it has lost the lock too and can no longer delete what another relay
 now publishes. A relay that dies between publishing and deleting leaves rows that
 are published again under the same message id.
+
+A holder that is gone without its connection's end being seen would keep the lock for ever.
+An active relay therefore asks its server something every few seconds, whatever it waits
+for, and whoever stands by ends the connection of a holder that has not for long.
 """
 
 import asyncio
@@ -19,7 +23,8 @@ from prometheus_client import Counter, Gauge
 from streamspace_common.runtime.logging import get_logger
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox_plan import Entry, SupersededCommand
-from streamspace_common.store.outbox_publish import BatchPublisher, Publisher
+from streamspace_common.store.outbox_publish import BatchPublisher, Outcome, Publisher
+from streamspace_common.store.silence import NO_ANSWER, SERVER_SIDE, keep_alive
 from streamspace_common.store.tables import OUTBOX_CHANNEL
 
 log = get_logger(__name__)
@@ -32,11 +37,30 @@ _POLL: Final = 1.0
 _STANDBY: Final = 1.0
 """Seconds between tries for the lock."""
 _RECONNECT: Final = (0.2, 5.0)
+_SERVER_SETTINGS: Final = {
+    "application_name": "outbox-relay",
+    "timezone": "UTC",
+    **SERVER_SIDE,
+}
+_SIGN_OF_LIFE: Final = 3.0
+"""Seconds between statements while a batch is published."""
+_SILENT: Final = timedelta(seconds=15)
+"""Since a holder's last statement began or ended: above `NO_ANSWER`, the longest it may take."""
 _PRUNE_EVERY: Final = 3600.0
 _PRUNE_AGE: Final = timedelta(days=8)
 """Longer than COMMANDS keeps messages; a missing row only costs a comparison."""
 
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended('streamspace:outbox', 0))"
+_EVICT: Final = """
+SELECT pg_terminate_backend(holder.pid)
+FROM (SELECT hashtextextended('streamspace:outbox', 0) AS number) AS key
+JOIN pg_locks AS held ON held.locktype = 'advisory' AND held.granted AND held.objsubid = 1
+  AND held.classid::bigint = (key.number >> 32) & 4294967295
+  AND held.objid::bigint = key.number & 4294967295
+JOIN pg_stat_activity AS holder
+  ON holder.pid = held.pid AND holder.datid = held.database AND holder.datname = current_database()
+WHERE holder.state_change < clock_timestamp() - $1::interval
+"""
 _READ: Final = """
 SELECT o.id, o.msg_id, o.subject, o.headers, o.payload, o.key, o.generation, o.attempt,
        s.sequence, s.generation AS stored_generation, s.attempt AS stored_attempt
@@ -138,10 +162,11 @@ class OutboxRelay:
             self._dsn,
             **self._protection,
             timeout=5,
-            command_timeout=30,
-            server_settings={"application_name": "outbox-relay", "timezone": "UTC"},
+            command_timeout=NO_ANSWER,
+            server_settings=_SERVER_SETTINGS,
         )
         try:
+            keep_alive(connection)
             connection.add_termination_listener(lambda _connection: self.wake())
             await self._become_active(connection)
             await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self.wake())
@@ -160,7 +185,9 @@ class OutboxRelay:
     @staticmethod
     async def _become_active(connection: Any) -> None:
         """Stand by until the lock is ours; it is free once its holder's connection ends."""
-        while not await connection.fetchval(_LOCK):  # noqa: ASYNC110 - nobody here can tell
+        while not await connection.fetchval(_LOCK):
+            if await connection.fetch(_EVICT, _SILENT):
+                log.warning("outbox relay was silent; its lock is free")
             await asyncio.sleep(_STANDBY)
 
     async def _relay(self, connection: Any) -> None:
@@ -189,13 +216,25 @@ class OutboxRelay:
 
     async def _publish(self, connection: Any, batch: Sequence[Entry]) -> bool:
         """Publish what can be published of a batch; whether anything was settled."""
-        outcome = await self._publisher.publish(batch)
+        outcome = await self._outcome(connection, batch)
         if outcome.superseded and self._on_superseded is not None:
             await self._on_superseded(outcome.superseded)
         if outcome.done:
             await connection.execute(_SETTLE, outcome.done, *outcome.columns())
             _PUBLISHED.inc(len(outcome.done))
         return bool(outcome.done)
+
+    async def _outcome(self, connection: Any, batch: Sequence[Entry]) -> Outcome:
+        """Publish, however long it takes, as long as the lock is ours."""
+        publishing = asyncio.create_task(self._publisher.publish(batch))
+        try:
+            while not (await asyncio.wait({publishing}, timeout=_SIGN_OF_LIFE))[0]:
+                await connection.execute("SELECT 1")
+            return await publishing
+        finally:
+            if not publishing.done():
+                publishing.cancel()
+                await asyncio.wait({publishing})
 
 
 async def _measure(connection: Any) -> None:

@@ -17,6 +17,7 @@ import asyncpg
 from pydantic_core import to_json
 
 from streamspace_common.store.engine import Database
+from streamspace_common.store.silence import SERVER_SIDE, keep_alive
 from streamspace_session.domain.rebuilding import HistoryLine, Projection
 from streamspace_session.store import copying
 
@@ -25,6 +26,7 @@ _UNSETTLED = timedelta(seconds=60)
 """No transaction lasts as long: what was told before is in the snapshot or never will be."""
 _OUTBOX_PATIENCE = 30.0
 _OUTBOX_PAUSE = 0.2
+_CONNECT_TIMEOUT = 5.0
 
 _TIMES = frozenset(
     {
@@ -98,9 +100,17 @@ class Rebuilding:
         connection = await asyncpg.connect(
             dsn,
             **database.protection,
-            server_settings={"application_name": "rebuild", "timezone": "UTC", "jit": "off"},
+            timeout=_CONNECT_TIMEOUT,
+            server_settings={
+                "application_name": "rebuild",
+                "timezone": "UTC",
+                "jit": "off",
+                **SERVER_SIDE,
+            },
         )
         try:
+            # No timeout of ours: comparing millions of rows takes as long as it takes.
+            keep_alive(connection)
             await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             live = await connection.fetchval("SELECT current_schema()")
             made = cls(connection, schema, live)
