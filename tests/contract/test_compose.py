@@ -126,7 +126,7 @@ def test_all_volumes_are_declared_and_used() -> None:
         mount.split(":")[0]
         for container in CONTAINERS.values()
         for mount in container.get("volumes", [])
-        if not plain(mount).startswith("/")
+        if not plain(mount).startswith(("/", "./"))
     }
     assert used == set(COMPOSE["volumes"])
 
@@ -176,6 +176,20 @@ def has_healthcheck(name: str) -> bool:
     ]
     port = plain(variables_of(name)["STREAMSPACE_HEALTH_PORT"])
     return port.isdigit() and bool(checks) and _ASKS_READINESS in checks[0]
+
+
+def test_nats_ends_and_is_started_again_when_it_cannot_store_any_more() -> None:
+    """What the command answers when: `tests/integration/embedded/test_nats_probe.py`."""
+    nats = CONTAINERS["nats"]
+    kind, check = nats["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    (script,) = (each.split(":") for each in nats["volumes"] if "stores.sh" in each)
+    assert (REPOSITORY / script[0]).is_file()
+    data = next(each.split(":")[1] for each in nats["volumes"] if each.startswith("nats-data:"))
+    first, last = check.replace("$$", "$").strip().splitlines()
+    assert first == f"sh {script[1]} {data} 8222 || [ $? -ne 2 ] || kill -TERM 1"
+    assert "/healthz" in last
+    assert nats["restart"] == "unless-stopped"
 
 
 def test_what_is_published_is_reached_from_this_machine_alone() -> None:

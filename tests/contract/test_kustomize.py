@@ -16,6 +16,8 @@ import pytest
 import yaml
 from tests.support.kubectl import kubectl, run
 
+from streamspace_common.bus.credentials import Trust, server_config
+from streamspace_common.bus.link import PING_INTERVAL
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.contracts.streams import STREAMS
 from streamspace_common.runtime.settings import SECRETS_DIR, SHARED_PREFIX, load
@@ -752,6 +754,39 @@ def test_the_bus_has_room_for_all_streams() -> None:
     assert needed < 40e9
     for overlay in CONTROL_PLANES:
         assert "max_file: 40GB" in nats_config(overlay)
+
+
+@pytest.mark.parametrize("overlay", CONTROL_PLANES)
+def test_nats_is_started_again_when_it_cannot_store_any_more(overlay: str) -> None:
+    """What the command answers when: `tests/integration/embedded/test_nats_probe.py`."""
+    (nats,) = (
+        each for each in objects(overlay, "StatefulSet") if each["metadata"]["name"] == "nats"
+    )
+    pod = nats["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    shell, script, store, port = container["livenessProbe"]["exec"]["command"]
+    (mount,) = (each for each in container["volumeMounts"] if script.startswith(each["mountPath"]))
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    (config,) = (
+        data
+        for (_, name), data in config_maps(overlay).items()
+        if name == volume["configMap"]["name"]
+    )
+    assert config[Path(script).name] == (ROOT / "nats/base/stores.sh").read_text()
+    assert shell == "sh"
+    assert f'store_dir: "{store}"' in nats_config(overlay)
+    assert f'http: "0.0.0.0:{port}"' in nats_config(overlay)
+    # It is not asked before all streams are there.
+    assert container["startupProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_both_ends_of_a_bus_connection_give_it_up_in_time() -> None:
+    """Three unanswered questions, so that all is well again within half a minute."""
+    own = server_config(Trust.new(), port=1, store_dir=Path("/data"))
+    for conf in (own, *(nats_config(overlay) for overlay in CONTROL_PLANES)):
+        assert 'ping_interval: "5s"' in conf
+        assert "ping_max: 2" in conf
+    assert PING_INTERVAL == 5
 
 
 def nats_config(overlay: str) -> str:

@@ -214,6 +214,10 @@ def _nats(context: Path) -> str:
     binary.parent.mkdir(parents=True)
     shutil.copy(nats_executable(), binary)
     binary.chmod(0o755)
+    # The official image is an Alpine: its probes use BusyBox's programs.
+    debian.install({"busybox": "busybox-static"})
+    shutil.copy(debian.find("busybox") or "", binary.with_name("busybox"))
+    binary.with_name("nc").symlink_to("busybox")
     return 'CMD ["nats-server"]'
 
 

@@ -69,7 +69,7 @@ def archive() -> Path:
     Raises:
         debian.UnavailableError: this machine cannot make it, and why.
     """
-    base = images.file_system(("ca-certificates", "python3"))
+    base = images.file_system(("busybox", "ca-certificates", "python3"))
     packages = _packages()
     own = _own_layer()
     key = cache.digest(base.stem, packages.stem, own, json.dumps(_images()), "1")
@@ -211,6 +211,8 @@ def _own_layer() -> bytes:
 def _own_files() -> Iterator[tuple[str, int, bytes]]:
     yield "entrypoint", 0o755, _ENTRYPOINT
     yield "etc/passwd", 0o644, _ACCOUNTS
+    # What the probe of NATS finds in the official image, which is an Alpine.
+    yield "usr/local/bin/nc", 0o755, b'#!/bin/sh\nexec busybox nc "$@"\n'
     for package in PACKAGES:
         source = REPOSITORY / package / "src"
         for path in sorted(source.rglob("*")):
