@@ -97,4 +97,6 @@ def _give_up(context: ExceptionContext) -> StoreUnavailableError | None:
     if not isinstance(context.original_exception, TimeoutError):
         return None
     context.is_disconnect = True
+    # By default a timeout tells of one connection only.
+    context.invalidate_pool_on_disconnect = True
     return unreachable()
