@@ -132,8 +132,8 @@ def test_the_server_ends_a_statement_before_its_answer_is_given_up(
 ) -> None:
     monkeypatch.undo()
     for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-        assert float(engine._SERVER_SETTINGS[limit]) / 1000 < engine.NO_ANSWER
-    assert outbox_relay._SILENT.total_seconds() > outbox_relay.NO_ANSWER
+        assert float(engine._SERVER_SETTINGS[limit]) / 1000 < silence.NO_ANSWER
+    assert outbox_relay._SILENT.total_seconds() > silence.NO_ANSWER
     assert outbox_relay._SILENT.total_seconds() / 3 > outbox_relay._SIGN_OF_LIFE
 
 
@@ -162,6 +162,7 @@ async def test_rows_locked_by_a_silent_transaction_are_free_again(
             await session.execute(text("UPDATE notes SET id = 2"))
             if prepared:
                 pooled = await (await session.connection()).get_raw_connection()
+                assert pooled.driver_connection is not None
                 await pooled.driver_connection.prepare("SELECT 1")
             link.silence()
             locked.set()
