@@ -88,6 +88,7 @@ MATRIX: dict[str, Expected] = {
     "POST /clusters/{cluster_id}/revoke": admins(
         404
     ),  # Of one that nobody knows: it would end here.
+    "DELETE /clusters/{cluster_id}": admins(404),  # The same.
     # Sessions.
     "GET /sessions": signed_in(200),
     "POST /sessions": signed_in(404),  # There is no such template.
@@ -192,7 +193,9 @@ class World:
         values = {
             "template_id": "starter_desktop",
             "catalog_id": "starter",
-            "cluster_id": "nowhere" if route.endswith(("drain", "revoke")) else "local",
+            "cluster_id": "nowhere"
+            if route.endswith(("drain", "revoke")) or route.startswith("DELETE /clusters")
+            else "local",
             "letter_id": "cmd-0a1b2c3d.1",
             "user_id": self.callers["owner"].user_id,
             "session_id": session_id,

@@ -202,6 +202,16 @@ async def test_a_first_cluster_that_was_revoked_stays_so(bare: Installation, sta
     assert (await bare.sql("SELECT revoked_at FROM clusters"))[0]["revoked_at"] is not None
 
 
+async def test_a_first_cluster_that_was_removed_stays_so(bare: Installation, start: Start) -> None:
+    path = bare.folder / "local.json"
+    changes = {"first_cluster": "local", "first_cluster_file": path}
+    await start(**changes)
+    await bare.sql("DELETE FROM clusters")
+    await bare.sql("INSERT INTO removed_clusters VALUES ('local', now())")
+    await start(**changes)
+    assert await bare.sql("SELECT id FROM clusters") == []
+
+
 async def test_a_key_that_cannot_open_the_signing_keys_ends_the_start_with_a_sentence(
     bare: Installation, start: Start
 ) -> None:

@@ -57,6 +57,7 @@ ADMINS = {
     ("post", "/api/v1/clusters"),
     ("post", "/api/v1/clusters/{cluster_id}/redrive"),
     ("post", "/api/v1/clusters/{cluster_id}/revoke"),
+    ("delete", "/api/v1/clusters/{cluster_id}"),
 }
 VALUES = {
     "template_id": "starter_desktop",

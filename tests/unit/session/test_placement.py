@@ -1,5 +1,7 @@
 """Where sessions go, and why they cannot."""
 
+from dataclasses import replace
+
 import pytest
 
 from streamspace_common.contracts.catalog import RuntimeKind
@@ -131,3 +133,22 @@ def test_wishes_of_a_wrong_shape_are_no_wishes(sessions):
     )
     assert need.labels == {}
     assert need.architectures == frozenset()
+
+
+def test_a_revoked_cluster_is_neither_chosen_nor_waited_for():
+    away = cluster("a", revoked=True, presence=Presence.OFFLINE)
+    assert choose([away, cluster("b", reserved_sessions=9)], NEED, AS_IS) == "b"
+    with pytest.raises(NoClusterError, match="access of every cluster that could run this"):
+        choose([away], NEED, AS_IS)
+
+
+def test_who_asks_for_a_revoked_cluster_is_told_so_even_where_it_is_drained_too():
+    asked = replace(NEED, wanted="a")
+    gone = cluster("a", revoked=True, drained=True)
+    with pytest.raises(NoClusterError, match="The access of cluster a has been revoked"):
+        choose([gone, cluster("b")], asked, AS_IS)
+
+
+def test_an_offline_cluster_is_still_waited_for_beside_a_revoked_one():
+    candidates = [cluster("a", revoked=True), cluster("b", presence=Presence.OFFLINE)]
+    assert choose(candidates, NEED, AS_IS) is None

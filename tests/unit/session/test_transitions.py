@@ -16,6 +16,7 @@ from streamspace_common.contracts.sessions import (
 )
 from streamspace_session import domain
 from streamspace_session.domain import Action, IllegalTransitionError
+from streamspace_session.policy.letters import given_up
 
 S = SessionState
 
@@ -199,3 +200,43 @@ def test_an_unchanged_session_is_no_change(sessions):
     assert domain.extend(tracked, tracked.session.deadline, now=sessions.now).is_empty
     again = replace(tracked)
     assert again == tracked
+
+
+def test_losing_sight_of_a_revoked_cluster_says_what_brings_it_back(sessions):
+    tracked = sessions.in_state(S.RUNNING)
+    change = domain.lose_sight(tracked, now=sessions.now, timing=sessions.timing, revoked=True)
+    assert change.after.session.reason is Reason.CLUSTER_REVOKED
+    assert "enrolled again" in change.after.session.message
+
+
+@pytest.mark.parametrize("state", sorted(set(S) - {S.TERMINATED, S.FAILED, S.TERMINATING}))
+def test_what_lived_on_a_removed_cluster_fails_with_it_and_nobody_is_told(sessions, state):
+    change = domain.end_with_cluster(sessions.in_state(state), **arguments(sessions))
+    assert change.after.state is S.FAILED
+    assert change.after.session.reason is Reason.CLUSTER_REMOVED
+    assert not change.after.order.is_open
+    assert not change.sends_command
+    assert given_up(change) is None  # Nobody could retry it.
+
+
+def test_a_deletion_is_done_when_its_cluster_is_removed(sessions):
+    change = domain.end_with_cluster(sessions.in_state(S.TERMINATING), **arguments(sessions))
+    assert change.after.state is S.TERMINATED
+    assert change.after.session.reason is Reason.CLUSTER_REMOVED
+
+
+@pytest.mark.parametrize("state", [S.FAILED, S.TERMINATED])
+def test_of_what_had_ended_only_the_open_command_ends(sessions, state):
+    tracked = sessions.in_state(state, order=SessionCommandState.PENDING)
+    change = domain.end_with_cluster(tracked, **arguments(sessions))
+    assert change.after.state is state
+    assert change.after.order.state is SessionCommandState.SUPERSEDED
+    settled = sessions.in_state(state, order=SessionCommandState.COMPLETED)
+    assert domain.end_with_cluster(settled, **arguments(sessions)).is_empty
+
+
+def test_what_failed_with_its_cluster_is_deleted_without_asking_anybody(sessions):
+    failed = sessions.in_state(S.FAILED)
+    change = domain.delete(failed, **arguments(sessions), cluster_gone=True)
+    assert change.after.state is S.TERMINATED
+    assert not change.sends_command

@@ -90,7 +90,8 @@ async def ensure_first_cluster(
     """Keep a valid enrolment of `cluster_id` in the file.
 
     A missing file, or one that lets nobody in, gives it a new enrolment; other addresses
-    are only written anew. A cluster whose access was revoked is left alone: somebody meant it.
+    are only written anew. A cluster whose access was revoked, or that was removed, is left
+    alone: somebody meant it.
     """
     async with store.transaction() as tx:
         await tx.exclusively(f"enrol {cluster_id}")
@@ -99,6 +100,12 @@ async def ensure_first_cluster(
         if known is not None and known.revoked_at is not None:
             log.warning(
                 "the first cluster's access is revoked; enrol it again for its agents to join",
+                cluster_id=cluster_id,
+            )
+            return
+        if known is None and await tx.clusters.was_removed(cluster_id):
+            log.warning(
+                "the first cluster was removed; enrol it again to have it back",
                 cluster_id=cluster_id,
             )
             return

@@ -21,6 +21,7 @@ class Action(StrEnum):
     CHANGE_OWN_PASSWORD = "change your password"  # noqa: S105  a description
     ENROL_CLUSTER = "enrol clusters"
     REVOKE_CLUSTER = "revoke clusters"
+    REMOVE_CLUSTER = "remove clusters"
 
 
 ALLOWED: dict[Action, frozenset[Role]] = {
@@ -31,6 +32,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     Action.CHANGE_OWN_PASSWORD: frozenset(Role),
     Action.ENROL_CLUSTER: frozenset({Role.ADMIN}),
     Action.REVOKE_CLUSTER: frozenset({Role.ADMIN}),
+    Action.REMOVE_CLUSTER: frozenset({Role.ADMIN}),
 }
 
 ALLOWED_FOR_ONESELF: frozenset[Action] = frozenset({Action.READ_USER})

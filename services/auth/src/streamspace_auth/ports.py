@@ -147,6 +147,12 @@ class Clusters(Protocol):
 
     async def put(self, cluster: EnrolledCluster) -> None: ...
 
+    async def remove(self, cluster_id: ClusterId, now: datetime) -> None: ...
+
+    async def was_removed(self, cluster_id: ClusterId) -> bool:
+        """Whether it was, and has not been enrolled again since."""
+        ...
+
 
 class BusAccounts(Protocol):
     """Accounts' tokens as the servers were last given them, by the accounts' public keys."""
@@ -154,6 +160,8 @@ class BusAccounts(Protocol):
     async def all(self) -> dict[str, str]: ...
 
     async def put(self, account: str, token: str) -> None: ...
+
+    async def forget(self, account: str) -> None: ...
 
 
 class Transaction(Protocol):

@@ -20,11 +20,13 @@ from streamspace_common.bus import (
     Subscription,
     ensure_durable,
     parse_advisory,
+    remove_durable,
 )
 from streamspace_common.contracts.clusters import Heartbeat, Inventory, Presence
 from streamspace_common.contracts.events import AgentEvent, Event, UnknownEventError, parse_event
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.contracts.problems import Code, ProblemError
+from streamspace_common.contracts.requests import AuthMethods, ForgetCluster
 from streamspace_common.contracts.streams import (
     COMMANDS,
     SESSION_ADVISORIES,
@@ -68,12 +70,26 @@ class BusDurables:
     async def ensure(self, cluster: ClusterId) -> None:
         await ensure_durable(self._bus, agent_durable(cluster))
 
+    async def clear(self, cluster: ClusterId) -> None:
+        await remove_durable(self._bus, agent_durable(cluster))
+        await self._bus.purge_cluster(cluster)
+
     async def delivered(self, cluster: ClusterId) -> int:
         try:
             lag = await self._bus.consumer_lag(COMMANDS.name, agent_durable(cluster).name)
         except BusError as error:
             raise ProblemError.of(Code.SERVICE_UNAVAILABLE, str(error)) from error
         return lag.delivered
+
+
+class BusAccounts:
+    """`cluster_ports.ClusterAccounts` on the bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def forget(self, request: ForgetCluster) -> None:
+        await self._bus.call(AuthMethods.REMOVE_CLUSTER, request)
 
 
 class EventConsumer:

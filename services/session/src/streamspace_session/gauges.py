@@ -5,6 +5,7 @@ Every replica does, each for itself, so that a scrape of any of them shows the s
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from streamspace_common.bus import ApiError, Bus, BusError
@@ -36,6 +37,7 @@ class Gauges:
         self._bus = bus
         self._interval = interval
         self._postponed = False
+        self._shown: set[ClusterId] = set()
 
     async def run(self) -> None:
         """Measure, rest, and again; through outages of the database and the bus."""
@@ -63,10 +65,11 @@ class Gauges:
             clusters = await tx.clusters.views()
         metrics.DEAD_LETTERS.set(letters)
         metrics.QUEUE_AGE.set(max(age.total_seconds(), 0) if age else 0)
+        for gone in self._shown - {ClusterId(cluster.id) for cluster in clusters}:
+            _forget(gone)
+        self._shown = {ClusterId(cluster.id) for cluster in clusters}
         for cluster in clusters:
-            if cluster.last_seen_at is not None:
-                seen = metrics.LAST_SEEN.labels(agent=metrics.AGENT(cluster.id))
-                seen.set(cluster.last_seen_at.timestamp())
+            _show_last_seen(cluster)
         _show(counts, clusters)
         for durable in _watched(clusters):
             await self._show_lag(durable)
@@ -92,6 +95,31 @@ class Gauges:
             if message is not None:
                 oldest = min(oldest, message.time)
         return (datetime.now(UTC) - oldest).total_seconds()
+
+
+def _show_last_seen(cluster: Cluster) -> None:
+    """Of one whose agents are not let in nothing is shown: its silence is no news."""
+    agent = metrics.AGENT(cluster.id)
+    if cluster.revoked_at is not None:
+        with suppress(KeyError):
+            metrics.LAST_SEEN.remove(agent)
+    elif cluster.last_seen_at is not None:
+        metrics.LAST_SEEN.labels(agent=agent).set(cluster.last_seen_at.timestamp())
+
+
+def _forget(cluster: ClusterId) -> None:
+    """End the series of a cluster that was removed; those that share a label keep it."""
+    if metrics.AGENT(cluster) != cluster:
+        return
+    durable = agent_durable(cluster).name
+    with suppress(KeyError):
+        metrics.LAST_SEEN.remove(cluster)
+    for state in SessionState:
+        with suppress(KeyError):
+            metrics.SESSIONS.remove(state.value, cluster)
+    for gauge in (metrics.CONSUMER_PENDING, metrics.CONSUMER_UNSETTLED):
+        with suppress(KeyError):
+            gauge.remove(durable)
 
 
 def _show(

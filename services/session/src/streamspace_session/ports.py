@@ -19,7 +19,7 @@ from streamspace_common.contracts.events import (
 )
 from streamspace_common.contracts.ids import ClusterId, CommandId, SessionId, TemplateId, UserId
 from streamspace_common.contracts.sessions import SessionState, ViewerRole
-from streamspace_session.cluster_ports import Clusters
+from streamspace_session.cluster_ports import ClusterAccess, Clusters
 from streamspace_session.domain import Change, Message, Order, Tracked
 from streamspace_session.letter_ports import DeadLetters, History
 from streamspace_session.policy.quotas import Usage
@@ -70,6 +70,10 @@ class Sessions(Protocol):
         self, cluster: ClusterId, named: Collection[SessionId]
     ) -> dict[SessionId, Tracked]:
         """All of a cluster that have not ended, and whichever of `named` exist."""
+        ...
+
+    async def lock_left(self, cluster: ClusterId, limit: int) -> list[Tracked]:
+        """Of a cluster: those that have not ended, and those with an open command."""
         ...
 
     async def lock_overdue(self, limit: int) -> list[Tracked]:
@@ -259,6 +263,8 @@ class Transaction(Protocol):
     @property
     def clusters(self) -> Clusters: ...
     @property
+    def access(self) -> ClusterAccess: ...
+    @property
     def templates(self) -> Templates: ...
     @property
     def accounts(self) -> Accounts: ...
@@ -306,6 +312,8 @@ class Retention:
     agents: timedelta = timedelta(hours=1)
     letters: timedelta = timedelta(days=30)
     history: timedelta = timedelta(days=365)
+    removed: timedelta = timedelta(days=60)
+    """Of a removed cluster its name, while the stream could still bring older news of it."""
     ended: timedelta = timedelta(days=90)
 
 
@@ -333,9 +341,17 @@ class Store(Protocol):
 
 
 class Durables(Protocol):
-    """Makes the consumer that a cluster's agents share."""
+    """Makes the consumer that a cluster's agents share, and what they read."""
 
     async def ensure(self, cluster: ClusterId) -> None: ...
+
+    async def clear(self, cluster: ClusterId) -> None:
+        """Remove the consumer, and every command for the cluster from the stream.
+
+        Raises:
+            BusError: it is not done, or not known to be.
+        """
+        ...
 
     async def delivered(self, cluster: ClusterId) -> int:
         """The furthest place in the command stream that was delivered to its agents.

@@ -15,7 +15,13 @@ from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.supervisor import FatalError, Supervisor
 from streamspace_common.store.engine import Database
 from streamspace_common.store.outbox import OutboxRelay
-from streamspace_session.consumers import AdvisoryConsumer, BusDurables, Ear, EventConsumer
+from streamspace_session.consumers import (
+    AdvisoryConsumer,
+    BusAccounts,
+    BusDurables,
+    Ear,
+    EventConsumer,
+)
 from streamspace_session.gauges import Gauges
 from streamspace_session.handlers.clusters import ClusterQueries
 from streamspace_session.handlers.create import Creation
@@ -26,6 +32,7 @@ from streamspace_session.handlers.letters import DeadLetters, Undertaker
 from streamspace_session.handlers.lifecycle import Lifecycle
 from streamspace_session.handlers.presence import Presences
 from streamspace_session.handlers.redrive import Redrive
+from streamspace_session.handlers.removal import Removal
 from streamspace_session.handlers.tickets import Admissions
 from streamspace_session.ports import Retention
 from streamspace_session.settings import SessionSettings
@@ -79,7 +86,8 @@ class SessionService:
         self._ear = Ear(bus, presences, clock)
         self.relay = OutboxRelay(database, bus)
         durables = BusDurables(bus)
-        self.intake = EventIntake(store, durables, timing)
+        self._removal = Removal(store, BusAccounts(bus), durables, timing)
+        self.intake = EventIntake(store, durables, self._removal, timing)
         self.events = EventConsumer(bus, self.intake)
         self.advisories = AdvisoryConsumer(bus, Undertaker(store))
         self.sweeper = Sweeper(
@@ -166,5 +174,6 @@ class SessionService:
             methods.REDRIVE_CLUSTER: self._redrive.cluster,
             methods.DRAIN_CLUSTER: self._drain.drain,
             methods.UNDRAIN_CLUSTER: self._drain.undrain,
+            methods.REMOVE_CLUSTER: self._removal.remove,
             methods.LIST_RUNTIMES: self._clusters.runtimes,
         }

@@ -146,8 +146,15 @@ class Sweeper:
 
     async def _lose_sight(self, tx: Transaction) -> list[Change]:
         lost = await tx.sessions.lock_out_of_sight(BATCH)
-        now = await tx.now()
-        return [domain.lose_sight(one, now=now, timing=self._timing) for one in lost]
+        if not lost:
+            return []
+        now, revoked = await tx.now(), await tx.access.revoked()
+        return [
+            domain.lose_sight(
+                one, now=now, timing=self._timing, revoked=one.session.cluster_id in revoked
+            )
+            for one in lost
+        ]
 
     async def _overdue(self, tx: Transaction) -> list[Change]:
         return [await self._judge(tx, one) for one in await tx.sessions.lock_overdue(BATCH)]

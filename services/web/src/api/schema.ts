@@ -204,7 +204,15 @@ export interface paths {
         get: operations["get_cluster"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Remove Cluster
+         * @description Take a cluster that will not come back off the list, for good.
+         *
+         *     Its access has to be revoked before. It is refused while the cluster has sessions that
+         *     have not ended, unless these are to end with it: nobody will ever hear of them again. A
+         *     cluster enrolled by the same name later has nothing of the former one.
+         */
+        delete: operations["remove_cluster"];
         options?: never;
         head?: never;
         patch?: never;
@@ -918,6 +926,11 @@ export interface components {
              */
             reservedSessions: number;
             /**
+             * Revokedat
+             * @description Since when none of its agents is let in; null while they are. A new enrolment makes it null again.
+             */
+            revokedAt?: string | null;
+            /**
              * Runningsessions
              * @default 0
              */
@@ -1317,7 +1330,7 @@ export interface components {
         OfferedRuntimes: {
             /**
              * Items
-             * @description Of all clusters, also of offline ones.
+             * @description Of all clusters whose access is not revoked, also of offline ones.
              */
             items: components["schemas"]["RuntimeKind"][];
             /**
@@ -1420,7 +1433,7 @@ export interface components {
          *     for the want of a word, and the message beside it tells more anyway.
          * @enum {string}
          */
-        Reason: "user" | "start-failed" | "wake-failed" | "hibernate-failed" | "stop-failed" | "desktop-died" | "missing-program" | "no-space" | "unsupported-template" | "image-not-found" | "image-denied" | "image-unavailable" | "unschedulable" | "quota-exceeded" | "crash-loop" | "out-of-memory" | "deadline-exceeded" | "cluster-offline" | "lost" | "idle" | "max-duration" | "other";
+        Reason: "user" | "start-failed" | "wake-failed" | "hibernate-failed" | "stop-failed" | "desktop-died" | "missing-program" | "no-space" | "unsupported-template" | "image-not-found" | "image-denied" | "image-unavailable" | "unschedulable" | "quota-exceeded" | "crash-loop" | "out-of-memory" | "deadline-exceeded" | "cluster-offline" | "cluster-revoked" | "cluster-removed" | "lost" | "idle" | "max-duration" | "other";
         /**
          * Redriven
          * @description How many sessions' newest commands are sent to the cluster again.
@@ -1436,6 +1449,19 @@ export interface components {
              * @description Left out, the cookie is taken.
              */
             refreshToken?: string | null;
+        };
+        /**
+         * RemovedCluster
+         * @description It is in no list any more. `ended_sessions` is how many sessions ended with it.
+         */
+        RemovedCluster: {
+            /** Clusterid */
+            clusterId: string;
+            /**
+             * Endedsessions
+             * @default 0
+             */
+            endedSessions: number;
         };
         /**
          * ResourceAmounts
@@ -3029,6 +3055,111 @@ export interface operations {
             };
             /** @description There is no such thing, or it is not yours. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is not valid; `errors` names the fields. */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many requests; wait `Retry-After` seconds. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A service is not available right now; wait `Retry-After` seconds. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    remove_cluster: {
+        parameters: {
+            query?: {
+                /** @description Although it has sessions: they end with it. */
+                endSessions?: boolean;
+            };
+            header?: never;
+            path: {
+                cluster_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RemovedCluster"];
+                };
+            };
+            /** @description No valid access token. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not allowed, or a quota is used up. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description There is no such thing, or it is not yours. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not possible in the present state. */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

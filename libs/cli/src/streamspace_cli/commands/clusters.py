@@ -28,6 +28,18 @@ def _versions(cluster: Mapping[str, Any]) -> str:
     return ", ".join(sorted(found)) or str(cluster.get("version") or "")
 
 
+def _presence(cluster: Mapping[str, Any]) -> str:
+    """Its presence, and whether anybody is let in at all."""
+    revoked = ", revoked" if cluster.get("revokedAt") else ""
+    return f"{cluster['presence']}{revoked}"
+
+
+def _waiting(cluster: Mapping[str, Any]) -> str:
+    """Its commands that no agent has taken, and what they wait for where that is not an agent."""
+    number = int(cluster.get("waitingCommands") or 0)
+    return f"{number}, for a new enrolment" if number and cluster.get("revokedAt") else str(number)
+
+
 def _agent(one: Mapping[str, Any]) -> str:
     notes = [str(one["version"])]
     notes += ["older than the control plane"] if one.get("behind") else []
@@ -37,7 +49,7 @@ def _agent(one: Mapping[str, Any]) -> str:
 
 _COLUMNS = (
     Column("Id", "id"),
-    Column("Presence", "presence"),
+    Column("Presence", _presence),
     Column("Runtime", "runtime"),
     Column("Agents", "agents"),
     Column("Version", _versions),
@@ -50,6 +62,7 @@ _DETAILS = (
     Column("Id", "id"),
     Column("Name", "name"),
     Column("Presence", "presence"),
+    at("Access revoked", "revokedAt"),
     Column("Trouble", "trouble"),
     Column("Runtime", "runtime"),
     Column("Agents", lambda item: [_agent(one) for one in item.get("instances") or ()]),
@@ -61,7 +74,7 @@ _DETAILS = (
     Column("CPU", "capacity.cpu"),
     Column("Memory", lambda item: _memory(item.get("capacity"))),
     Column("Labels", lambda item: [f"{k}={v}" for k, v in (item.get("labels") or {}).items()]),
-    Column("Waiting commands", "waitingCommands"),
+    Column("Waiting commands", _waiting),
     Column("Oldest waits (s)", "oldestWaitingSeconds"),
     at("Seen", "lastSeenAt"),
     at("Enrolled", "createdAt"),
@@ -135,7 +148,52 @@ def revoke(run: Run, cluster: ClusterId) -> None:
         api.post(f"/clusters/{cluster}/revoke")
     run.note(
         f"{cluster} is revoked. To let it in again: streamspace clusters enrol {cluster} --replace"
+        f"\nTo be rid of it for good: streamspace clusters remove {cluster}"
     )
+
+
+@command(app)
+def remove(
+    run: Run,
+    cluster: ClusterId,
+    end_sessions: Annotated[
+        bool,
+        typer.Option(
+            "--end-sessions",
+            help="Although it has sessions: they end with it, and their owners are told why.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a cluster that will not come back; revoke its access before.
+
+    Nothing of it is kept but the history of its sessions. What still runs there goes on until
+    somebody ends it on that machine. One enrolled by the same name later starts clean.
+    """
+    with run.api() as api:
+        found = api.get(f"/clusters/{cluster}")
+        if not yes:
+            _confirm_removal(cluster, int(found["reservedSessions"]) if end_sessions else 0)
+        answer = api.delete(f"/clusters/{cluster}", end_sessions=end_sessions or None)
+    ended = answer["endedSessions"]
+    run.note(f"{cluster} is removed." + (f" {counted(ended, 'session')} ended." if ended else ""))
+
+
+def _confirm_removal(cluster: str, sessions: int) -> None:
+    """Ask, on stderr.
+
+    Raises:
+        CliError: the answer is no, or there is nobody to ask.
+    """
+    ending = f" and end {counted(sessions, 'session')}" if sessions else ""
+    try:
+        agreed = typer.confirm(f"Remove {cluster} for good{ending}?", err=True)
+    except typer.Abort as error:
+        raise CliError(
+            "Nothing was removed: nobody confirmed it.", hint="A script says --yes."
+        ) from error
+    if not agreed:
+        raise CliError("Nothing was removed.")
 
 
 @command(app)

@@ -21,7 +21,7 @@ from streamspace_common.bus.errors import (
 )
 from streamspace_common.bus.identity import Identity
 from streamspace_common.bus.inspection import ConsumerLag, StreamState
-from streamspace_common.bus.provision import ensure_durable, provision
+from streamspace_common.bus.provision import ensure_durable, provision, remove_durable
 from streamspace_common.bus.publishing import Stored
 from streamspace_common.bus.requests import Served
 from streamspace_common.bus.snapshots import StreamCopy
@@ -61,4 +61,5 @@ __all__ = [
     "ensure_durable",
     "parse_advisory",
     "provision",
+    "remove_durable",
 ]

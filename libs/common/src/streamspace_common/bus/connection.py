@@ -30,6 +30,7 @@ from streamspace_common.contracts.requests import (
     Request,
 )
 from streamspace_common.contracts.streams import COMMANDS
+from streamspace_common.contracts.subjects import cluster_commands
 from streamspace_common.contracts.subjects import command as command_subject
 from streamspace_common.runtime.proxies import Proxies
 from streamspace_common.runtime.tracing import Kind, span
@@ -325,6 +326,10 @@ class Bus:
     async def newest_command(self, cluster: ClusterId, session: SessionId) -> StreamMessage | None:
         """The command a session's agent has to obey, while the stream holds one."""
         return await inspection.newest(self.link, COMMANDS.name, command_subject(cluster, session))
+
+    async def purge_cluster(self, cluster: ClusterId) -> int:
+        """Forget every command for a cluster; returns how many there were."""
+        return await inspection.purge_subject(self.link, COMMANDS.name, cluster_commands(cluster))
 
     async def purge_commands(self, cluster: ClusterId, session: SessionId) -> int:
         """Forget a session's command; returns how many there were (0 or 1)."""

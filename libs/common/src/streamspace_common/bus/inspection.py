@@ -144,7 +144,7 @@ async def _get(link: Link, stream: str, which: Mapping[str, object]) -> StreamMe
 
 
 async def purge_subject(link: Link, stream: str, subject: str) -> int:
-    """Remove every message of one subject; returns how many there were."""
+    """Remove every message whose subject matches; returns how many there were."""
     body = await link.api(f"STREAM.PURGE.{stream}", {"filter": subject})
     return int(body.get("purged", 0))
 

@@ -1,8 +1,9 @@
 """Make the server's streams and durables agree with the table in `contracts.streams`.
 
 Idempotent and safe to run from several replicas at once. What exists is compared
-field by field and updated in place; nothing is ever deleted or made anew, for that
-would lose messages. A difference the server refuses to update is an error that a
+field by field and updated in place; nothing is deleted or made anew for that, which
+would lose messages (`remove_durable` is for a consumer whose agents are gone for good). A
+difference the server refuses to update is an error that a
 person has to look at.
 """
 
@@ -117,6 +118,22 @@ async def ensure_durable(bus: Bus, durable: Durable) -> None:
         durable=durable.name,
         stream=durable.stream,
     )
+
+
+async def remove_durable(bus: Bus, durable: Durable) -> None:
+    """Delete the durable consumer, if there is one.
+
+    Raises:
+        ApiError: the server refuses.
+        BusUnavailableError: JetStream does not answer.
+    """
+    try:
+        await bus.link.api(f"CONSUMER.DELETE.{durable.stream}.{durable.name}")
+    except ApiError as error:
+        if error.error_code not in {_CONSUMER_MISSING, _STREAM_MISSING}:
+            raise
+    else:
+        log.info("bus.durable_removed", durable=durable.name, stream=durable.stream)
 
 
 def stream_config(stream: Stream, *, num_replicas: int = 1) -> dict[str, Any]:

@@ -118,6 +118,11 @@ class Cluster(Contract):
         default=None, description="Since when an operator wants no new sessions there."
     )
     drained_by: str | None = Field(default=None, description="Who said so.")
+    revoked_at: Timestamp | None = Field(
+        default=None,
+        description="Since when none of its agents is let in; null while they are. "
+        "A new enrolment makes it null again.",
+    )
     created_at: Timestamp
     version_number: int = Field(default=1, ge=1)
 

@@ -54,6 +54,8 @@ __all__ = [
     "ClusterDrained",
     "ClusterEnrolled",
     "ClusterPresenceChanged",
+    "ClusterRemoved",
+    "ClusterRevoked",
     "ClusterUndrained",
     "CommandDied",
     "CommandExpired",
@@ -308,6 +310,13 @@ class ClusterRevoked(_ClusterEvent):
     KIND: ClassVar[str] = "revoked"
 
 
+class ClusterRemoved(_ClusterEvent):
+    """It is gone for good: its sessions end, and one enrolled by its name later is another one."""
+
+    TYPE: ClassVar[str] = "cluster.removed.v1"
+    KIND: ClassVar[str] = "removed"
+
+
 class ClusterDrained(_ClusterEvent):
     """Somebody asked for it: no new sessions there until `cluster.undrained.v1`."""
 
@@ -351,6 +360,7 @@ CORE_EVENTS: tuple[type[CoreEvent], ...] = (
     ClusterDrained,
     ClusterUndrained,
     ClusterRevoked,
+    ClusterRemoved,
     ClusterPresenceChanged,
 )
 SESSION_HISTORY: tuple[type[CoreEvent], ...] = (

@@ -68,6 +68,7 @@ SERVICES: dict[str, Permissions] = {
             "evt.core.user.*.*",
             "evt.core.cluster.*.enrolled",
             "evt.core.cluster.*.revoked",
+            "evt.core.cluster.*.removed",
         ),
         subscribe=("svc.auth.*", AGENT_CREDENTIALS),
     ),
@@ -88,6 +89,8 @@ SERVICES: dict[str, Permissions] = {
             "evt.core.cluster.*.presence_changed",
             "evt.core.cluster.*.drained",
             "evt.core.cluster.*.undrained",
+            # Only auth can take a cluster's account away.
+            "svc.auth.remove_cluster",
         ),
         subscribe=("svc.session.*", "hb.*.*"),
     ),

@@ -89,6 +89,8 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     DEADLINE_EXCEEDED = "deadline-exceeded"
     CLUSTER_OFFLINE = "cluster-offline"
+    CLUSTER_REVOKED = "cluster-revoked"
+    CLUSTER_REMOVED = "cluster-removed"
     LOST = "lost"
     IDLE = "idle"
     MAX_DURATION = "max-duration"

@@ -125,6 +125,8 @@ SESSION_EVENTS = Durable(
         Subject("evt.core.session.*.activity"),
         Subject("evt.core.template.*.*"),
         Subject("evt.core.cluster.*.enrolled"),
+        Subject("evt.core.cluster.*.revoked"),
+        Subject("evt.core.cluster.*.removed"),
         Subject("evt.core.user.*.changed"),
     ),
     # What a replica that was killed had in hand waits this long. Events take milliseconds,

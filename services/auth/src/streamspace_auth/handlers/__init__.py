@@ -33,6 +33,7 @@ def methods(
         AuthMethods.CHANGE_PASSWORD: users.change_password,
         AuthMethods.ENROL_CLUSTER: clusters.enrol,
         AuthMethods.REVOKE_CLUSTER: clusters.revoke,
+        AuthMethods.REMOVE_CLUSTER: clusters.remove,
     }
 
 

@@ -14,7 +14,7 @@ from streamspace_auth.handlers.credentials import authorised
 from streamspace_auth.policy import Action
 from streamspace_auth.ports import EnrolledCluster, Enroller, Store, Transaction
 from streamspace_common.contracts.clusters import Enrolment
-from streamspace_common.contracts.events import ClusterEnrolled, ClusterRevoked
+from streamspace_common.contracts.events import ClusterEnrolled, ClusterRemoved, ClusterRevoked
 from streamspace_common.contracts.identity import Actor, user_actor
 from streamspace_common.contracts.ids import CORE, ClusterId, new_message_id
 from streamspace_common.contracts.problems import Code, ProblemError
@@ -22,6 +22,7 @@ from streamspace_common.contracts.requests import (
     AgentCredential,
     Empty,
     EnrolCluster,
+    ForgetCluster,
     IssueCredential,
     RevokeCluster,
 )
@@ -99,6 +100,46 @@ class Clusters:
                 )
             )
         return Empty()
+
+    async def remove(self, request: ForgetCluster) -> Empty:
+        """Take a revoked cluster's account away for good, and tell that it is removed.
+
+        The servers keep the account as its revocation left it, which lets nobody in. Whoever
+        enrols a cluster by this name later gets another account.
+
+        Raises:
+            ProblemError: `wrong-state` while its agents are let in; `not-found`.
+        """
+        async with self._store.transaction() as tx:
+            await authorised(tx, request.principal, Action.REMOVE_CLUSTER)
+            await tx.exclusively(f"enrol {request.cluster_id}")
+            known = await tx.clusters.get(request.cluster_id, lock=True)
+            if known is None and not request.listed:
+                raise ProblemError.of(Code.NOT_FOUND, "There is no such cluster.")
+            if known is not None:
+                await self._forget(tx, known)
+            await tx.emit(
+                ClusterRemoved(
+                    id=str(new_message_id()),
+                    at=tx.now,
+                    actor=user_actor(request.principal, request.address),
+                    cause=request.request_id,
+                    cluster_id=request.cluster_id,
+                )
+            )
+        return Empty()
+
+    async def _forget(self, tx: Transaction, known: EnrolledCluster) -> None:
+        if known.revoked_at is None:
+            raise ProblemError.of(
+                Code.WRONG_STATE,
+                f"The agents of cluster {known.id} are let in. Drain it if its sessions are to be "
+                "kept until they are done, then revoke its access, then remove it.",
+            )
+        await tx.clusters.remove(known.id, tx.now)
+        if known.access is not None:
+            await tx.bus_accounts.forget(known.access.account)
+        await self._access.apply(tx)
 
     async def issue_credential(
         self, cluster_id: ClusterId, request: IssueCredential

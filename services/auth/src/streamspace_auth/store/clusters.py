@@ -1,11 +1,14 @@
 """Enrolled clusters, and accounts of the bus, in rows."""
 
+from datetime import datetime
+
+from sqlalchemy import delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import col, select
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from streamspace_auth.ports import ClusterAccess, EnrolledCluster
-from streamspace_auth.store.rows import BusAccountRow, ClusterRow
+from streamspace_auth.store.rows import BusAccountRow, ClusterRow, RemovedClusterRow
 from streamspace_common.contracts.ids import ClusterId
 
 
@@ -42,8 +45,26 @@ class ClusterRows:
             .values(id=cluster.id, created_at=cluster.created_at, **values)
             .on_conflict_do_update(index_elements=["id"], set_=values)
         )
+        await self._session.exec(
+            delete(RemovedClusterRow).where(col(RemovedClusterRow.id) == cluster.id)
+        )
         # What was read before this statement is not what the row holds now.
         self._session.expire_all()
+
+    async def remove(self, cluster_id: ClusterId, now: datetime) -> None:
+        await self._session.exec(delete(ClusterRow).where(col(ClusterRow.id) == cluster_id))
+        await self._session.exec(
+            insert(RemovedClusterRow)
+            .values(id=cluster_id, removed_at=now)
+            .on_conflict_do_update(index_elements=["id"], set_={"removed_at": now})
+        )
+        self._session.expire_all()
+
+    async def was_removed(self, cluster_id: ClusterId) -> bool:
+        found = await self._session.exec(
+            select(RemovedClusterRow.id).where(col(RemovedClusterRow.id) == cluster_id)
+        )
+        return found.first() is not None
 
 
 class BusAccountRows:
@@ -62,6 +83,9 @@ class BusAccountRows:
             .values(account=account, token=token)
             .on_conflict_do_update(index_elements=["account"], set_={"token": token})
         )
+
+    async def forget(self, account: str) -> None:
+        await self._session.exec(delete(BusAccountRow).where(col(BusAccountRow.account) == account))
 
 
 def _cluster(row: ClusterRow) -> EnrolledCluster:

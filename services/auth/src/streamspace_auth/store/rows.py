@@ -90,6 +90,14 @@ class ClusterRow(AuthRow, table=True):
     revoked_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
+class RemovedClusterRow(AuthRow, table=True):
+    """What is left of a cluster that was removed and not enrolled again."""
+
+    __tablename__ = "removed_clusters"
+    id: str = Field(sa_column=Column(Text, primary_key=True))
+    removed_at: datetime = Field(sa_column=_moment())
+
+
 class BusAccountRow(AuthRow, table=True):
     """The token of an account as the servers were last given it."""
 

@@ -1,6 +1,8 @@
 """Clusters: who is there, and how a new one joins."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from streamspace_common.contracts.clusters import Cluster, Enrolment
 from streamspace_common.contracts.ids import ClusterId, ClusterIdText
@@ -16,6 +18,8 @@ from streamspace_common.contracts.requests import (
     OfferedRuntimes,
     RedriveCluster,
     Redriven,
+    RemoveCluster,
+    RemovedCluster,
     RevokeCluster,
     SessionMethods,
     UndrainCluster,
@@ -116,6 +120,32 @@ async def revoke_cluster(
     await state.services.call(
         AuthMethods.REVOKE_CLUSTER,
         RevokeCluster(principal=user, address=address, cluster_id=cluster_id),
+    )
+
+
+@router.delete("/clusters/{cluster_id}", responses=problems(401, 403, 404, 409))
+async def remove_cluster(
+    cluster_id: ClusterIdText,
+    user: AdminOnly,
+    state: StateDep,
+    address: ClientAddress,
+    end_sessions: Annotated[
+        bool,
+        Query(alias="endSessions", description="Although it has sessions: they end with it."),
+    ] = False,
+) -> RemovedCluster:
+    """Take a cluster that will not come back off the list, for good.
+
+    Its access has to be revoked before. It is refused while the cluster has sessions that
+    have not ended, unless these are to end with it: nobody will ever hear of them again. A
+    cluster enrolled by the same name later has nothing of the former one.
+    """
+    return await state.services.call(
+        SessionMethods.REMOVE_CLUSTER,
+        RemoveCluster(
+            principal=user, address=address, cluster_id=cluster_id, end_sessions=end_sessions
+        ),
+        timeout=20.0,
     )
 
 

@@ -44,6 +44,7 @@ NAMES = {
     events.CatalogSyncFailed.TYPE: "catalog",
     events.ClusterEnrolled.TYPE: "cluster",
     events.ClusterRevoked.TYPE: "cluster",
+    events.ClusterRemoved.TYPE: "cluster",
     events.ClusterPresenceChanged.TYPE: "cluster",
 }
 """What each event type is called in an event stream; other types stay inside."""

@@ -11,6 +11,7 @@ from streamspace_session.domain.machine import (
 from streamspace_session.domain.messages import Message, command_message, home_name
 from streamspace_session.domain.model import Action, Change, Order, Timing, Tracked
 from streamspace_session.domain.moves import SYSTEM
+from streamspace_session.domain.removal import end_with_cluster
 from streamspace_session.domain.reports import agent_actor, applies, observed, report
 from streamspace_session.domain.transitions import (
     clean_up,
@@ -49,6 +50,7 @@ __all__ = [
     "create",
     "delete",
     "delivered",
+    "end_with_cluster",
     "extend",
     "fail",
     "give_up_deletion",

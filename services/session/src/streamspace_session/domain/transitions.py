@@ -99,14 +99,16 @@ def delete(
     timing: Timing,
     delete_home: bool = False,
     reason: Reason = Reason.USER,
+    cluster_gone: bool = False,
 ) -> Change:
     """Remove the session; legal in every state, and nothing new where it is under way.
 
-    A session that no cluster was ever given ends at once: there is nobody to tell.
+    One that no cluster was ever given, or whose cluster is gone (with which it has failed),
+    ends at once: there is nobody to tell.
     """
     if tracked.state in {SessionState.TERMINATING, SessionState.TERMINATED}:
         return Change(tracked, tracked)
-    if tracked.session.cluster_id is None:
+    if tracked.session.cluster_id is None or cluster_gone:
         return move(
             tracked,
             Trigger.DELETE_UNPLACED,
@@ -243,17 +245,32 @@ def clean_up(
     return with_order(tracked, order, now=now, actor=actor, cause=cause)
 
 
-def lose_sight(tracked: Tracked, *, now: datetime, timing: Timing) -> Change:
-    """Its cluster is silent: what becomes of it is not known until the agent is back."""
+def lose_sight(tracked: Tracked, *, now: datetime, timing: Timing, revoked: bool = False) -> Change:
+    """Its cluster is silent: what becomes of it is not known until the agent is back.
+
+    With `revoked` it is silent because its agents are not let in.
+    """
+    cluster = tracked.session.cluster_id
+    if revoked:
+        reason = Reason.CLUSTER_REVOKED
+        message = (
+            f"The access of cluster {cluster} has been revoked; the session may well be running "
+            "there. Its state is shown again when the cluster has been enrolled again."
+        )
+    else:
+        reason = Reason.CLUSTER_OFFLINE
+        message = (
+            f"Cluster {cluster} has been silent; the session may well be running. "
+            "Its state is shown again when the cluster's agent returns."
+        )
     return move(
         tracked,
         Trigger.LOST_SIGHT,
         now=now,
         timing=timing,
         actor=SYSTEM,
-        reason=Reason.CLUSTER_OFFLINE,
-        message=f"Cluster {tracked.session.cluster_id} has been silent; the session may well be "
-        "running. Its state is shown again when the cluster's agent returns.",
+        reason=reason,
+        message=message,
     )
 
 

@@ -1,6 +1,9 @@
 """Clusters as operators see them, and what everybody may know of them."""
 
-from streamspace_common.contracts.clusters import Cluster, Presence
+from collections.abc import Iterable
+
+from streamspace_common.contracts.catalog import RuntimeKind
+from streamspace_common.contracts.clusters import Cluster
 from streamspace_common.contracts.identity import Principal
 from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.requests import (
@@ -10,6 +13,7 @@ from streamspace_common.contracts.requests import (
     ListRuntimes,
     OfferedRuntimes,
 )
+from streamspace_session.policy.placement import LIVE
 from streamspace_session.ports import Store
 
 
@@ -35,16 +39,15 @@ class ClusterQueries:
     async def runtimes(self, request: ListRuntimes) -> OfferedRuntimes:
         """For every user: which kinds of sessions can be started, not where."""
         async with self._store.transaction() as tx:
-            clusters = [view for view in await tx.clusters.views() if view.runtime is not None]
-        live = {Presence.ONLINE, Presence.DEGRADED}
-        return OfferedRuntimes(
-            items=tuple(sorted({view.runtime for view in clusters if view.runtime})),
-            live=tuple(
-                sorted(
-                    {view.runtime for view in clusters if view.runtime and view.presence in live}
-                )
-            ),
-        )
+            views = await tx.clusters.views()
+        # Nobody waits for one whose agents are not let in.
+        clusters = [view for view in views if view.revoked_at is None]
+        live = [view for view in clusters if view.presence in LIVE]
+        return OfferedRuntimes(items=_runtimes(clusters), live=_runtimes(live))
+
+
+def _runtimes(clusters: Iterable[Cluster]) -> tuple[RuntimeKind, ...]:
+    return tuple(sorted({one.runtime for one in clusters if one.runtime}))
 
 
 def _check(principal: Principal) -> None:

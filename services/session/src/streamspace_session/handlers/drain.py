@@ -102,13 +102,19 @@ class Drain:
         return found
 
 
-async def refuse_where_drained(tx: Transaction, tracked: Tracked) -> None:
+async def refuse_where_closed(tx: Transaction, tracked: Tracked) -> None:
     """A session at rest comes back on its own cluster, or not at all.
 
     Raises:
-        ProblemError: `no-cluster`; the cluster is being drained.
+        ProblemError: `no-cluster`; the cluster's access is revoked, or it is being drained.
     """
     cluster = tracked.session.cluster_id
+    if await tx.access.is_revoked(cluster):
+        raise ProblemError.of(
+            Code.NO_CLUSTER,
+            f"The access of its cluster, {cluster}, has been revoked: nothing is started there. "
+            "Wake it when the cluster has been enrolled again, or ask an administrator.",
+        )
     if await tx.clusters.is_drained(cluster):
         raise ProblemError.of(
             Code.NO_CLUSTER,

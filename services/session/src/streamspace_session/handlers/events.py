@@ -4,15 +4,19 @@ A batch is one transaction: its message ids go to the inbox, its sessions are lo
 together, each event meets its session's state, and all changes are kept and told at
 once. Under load this costs a fraction of one transaction per event. The events of one
 session keep their order within a batch, each meeting what the one before it made.
+A removed cluster may take many sessions with it, so its event is acted on by itself.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import groupby
 
 from streamspace_common.contracts.events import (
     AgentEvent,
     ClusterEnrolled,
+    ClusterRemoved,
+    ClusterRevoked,
     Event,
     SessionActivity,
     TemplatePublished,
@@ -25,6 +29,7 @@ from streamspace_common.runtime.tracing import tracing
 from streamspace_session import metrics
 from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, report
 from streamspace_session.handlers.effects import carry_out
+from streamspace_session.handlers.removal import Removal
 from streamspace_session.ports import Durables, Store, Transaction
 
 log = get_logger(__name__)
@@ -45,17 +50,33 @@ class Incoming:
 class EventIntake:
     """Acts on everything the session service listens to."""
 
-    def __init__(self, store: Store, durables: Durables, timing: Timing) -> None:
+    def __init__(self, store: Store, durables: Durables, removal: Removal, timing: Timing) -> None:
         self._store = store
         self._durables = durables
+        self._removal = removal
         self._timing = timing
 
     async def take(self, batch: Sequence[Incoming]) -> None:
         """Give every event of the batch its effect, once, whenever it comes again.
 
         Raises:
-            ProblemError: `service-unavailable`; nothing of the batch had its effect.
+            ProblemError: `service-unavailable`; give the batch again, and what has had its
+                effect already will not have it twice.
+            BusError: the same.
         """
+        for removed, part in groupby(batch, lambda one: isinstance(one.event, ClusterRemoved)):
+            if not removed:
+                await self._take(list(part))
+                continue
+            for one in part:
+                await self._remove(one)
+
+    async def _remove(self, one: Incoming) -> None:
+        if isinstance(one.event, ClusterRemoved):
+            with tracing(one.traceparent):
+                await self._removal.act(one.event, one.sequence)
+
+    async def _take(self, batch: Sequence[Incoming]) -> None:
         async with self._store.transaction() as tx:
             fresh = await tx.first_times(one.event.id for one in batch)
             new = _unrepeated(batch, fresh)
@@ -116,13 +137,27 @@ class EventIntake:
                 case UserChanged() as account:
                     await tx.accounts.keep(account, one.sequence)
                 case ClusterEnrolled() as enrolled:
-                    await tx.clusters.enrol(enrolled)
-                    # Before the commit: if it fails, the event comes again.
-                    await self._durables.ensure(enrolled.cluster_id)
+                    await self._enrol(tx, enrolled, one.sequence)
+                case ClusterRevoked() as revoked:
+                    await tx.access.revoke(revoked, one.sequence)
                 case _:
                     pass
         if activity:
             await tx.sessions.touch(activity)
+
+    async def _enrol(self, tx: Transaction, event: ClusterEnrolled, sequence: int) -> None:
+        """Let a cluster in, with a consumer for its agents."""
+        cluster = event.cluster_id
+        known = await tx.clusters.exists(cluster)
+        await tx.access.enrol(event, sequence)
+        if not await tx.clusters.exists(cluster):
+            # It has been removed since.
+            return
+        # Before the commit: if it fails, the event comes again.
+        if not known:
+            # What a removed one of its name left in the stream is not for this one.
+            await self._durables.clear(cluster)
+        await self._durables.ensure(cluster)
 
 
 def _unrepeated(batch: Sequence[Incoming], fresh: set[str]) -> list[Incoming]:

@@ -235,6 +235,10 @@ class DeadLetters:
         cause: str | None,
     ) -> Change:
         now, timing = await tx.now(), self._timing
+        if not await tx.clusters.exists(letter.cluster_id):
+            raise ProblemError.of(
+                Code.CONFLICT, f"Cluster {letter.cluster_id} was removed. Discard this."
+            )
         match letters.retry(letter, tracked):
             case letters.SendAgain():
                 return domain.reissue(tracked, actor=actor, cause=cause, now=now, timing=timing)
@@ -257,6 +261,12 @@ class DeadLetters:
 
     async def _check_start(self, tx: Transaction, tracked: Tracked) -> None:
         session = tracked.session
+        if await tx.access.is_revoked(session.cluster_id):
+            raise ProblemError.of(
+                Code.CONFLICT,
+                f"The access of cluster {session.cluster_id} has been revoked: nothing is started "
+                "there. Retry it when the cluster has been enrolled again, or discard it.",
+            )
         owner = session.owner.user_id
         if session.cluster_id is None or not await tx.templates.kept(
             session.template_id, session.template_digest

@@ -20,7 +20,7 @@ from streamspace_common.contracts.sessions import Session, SessionState
 from streamspace_session import domain, metrics
 from streamspace_session.domain import Change, IllegalTransitionError, Timing, Tracked, Trigger
 from streamspace_session.handlers.access import lock_own, read_own
-from streamspace_session.handlers.drain import refuse_where_drained
+from streamspace_session.handlers.drain import refuse_where_closed
 from streamspace_session.handlers.effects import carry_out, with_fresh_ids
 from streamspace_session.ports import Listed, ListQuery, Store, Transaction
 
@@ -36,6 +36,10 @@ _ADVICE = {
     SessionState.FAILED: "delete it and create another one",
     SessionState.UNKNOWN: "its cluster is offline; wait until it returns",
 }
+
+
+Decide = Callable[..., Change]
+"""What of `domain` answers a request, once that is known to be possible."""
 
 
 class Lifecycle:
@@ -64,38 +68,43 @@ class Lifecycle:
         return page_json(await self._store.page(query))
 
     async def delete(self, request: DeleteSession) -> SessionAccepted:
-        async def check(tx: Transaction, tracked: Tracked) -> None:
+        async def prepare(tx: Transaction, tracked: Tracked) -> Decide:
             if request.delete_home:
                 await _check_home(tx, tracked)
+            cluster = tracked.session.cluster_id
+            # What a removed cluster had has ended with it: only that can be without one.
+            may_be_gone = cluster is not None and tracked.state.is_final
+            gone = may_be_gone and not await tx.clusters.exists(cluster)
+            return partial(domain.delete, delete_home=request.delete_home, cluster_gone=gone)
 
-        delete = partial(domain.delete, delete_home=request.delete_home)
-        return await self._change(request, check, delete)
+        return await self._change(request, prepare)
 
     async def hibernate(self, request: SessionRequest) -> SessionAccepted:
-        async def check(_: Transaction, tracked: Tracked) -> None:
+        async def prepare(_: Transaction, tracked: Tracked) -> Decide:
             _refuse_unless(tracked, Trigger.HIBERNATE, "hibernated")
+            return domain.hibernate
 
-        return await self._change(request, check, domain.hibernate)
+        return await self._change(request, prepare)
 
     async def wake(self, request: SessionRequest) -> SessionAccepted:
-        async def check(tx: Transaction, tracked: Tracked) -> None:
+        async def prepare(tx: Transaction, tracked: Tracked) -> Decide:
             _refuse_unless(tracked, Trigger.WAKE, "woken")
-            await refuse_where_drained(tx, tracked)
+            await refuse_where_closed(tx, tracked)
+            return domain.wake
 
-        return await self._change(request, check, domain.wake)
+        return await self._change(request, prepare)
 
     async def _change(
         self,
         request: SessionRequest,
-        check: Callable[[Transaction, Tracked], Awaitable[None]],
-        decide: Callable[..., Change],
+        prepare: Callable[[Transaction, Tracked], Awaitable[Decide]],
     ) -> SessionAccepted:
         """What an owner asks: check it, decide, and carry it out in one transaction."""
 
         async def work() -> tuple[Change, list[Change]]:
             async with self._store.transaction() as tx:
                 tracked = await lock_own(tx, request.session_id, request.principal)
-                await check(tx, tracked)
+                decide = await prepare(tx, tracked)
                 change = decide(
                     tracked,
                     actor=user_actor(request.principal, request.address),
@@ -159,10 +168,12 @@ async def _check_home(tx: Transaction, tracked: Tracked) -> None:
 
 
 def _accepted(change: Change) -> SessionAccepted:
-    unplaced_end = change.after.session.cluster_id is None
+    nobody_told = not change.is_empty and not change.sends_command
     return SessionAccepted(
         session=change.after.session,
-        command_id=None if unplaced_end else change.after.order.id,
+        command_id=None
+        if nobody_told or change.after.session.cluster_id is None
+        else change.after.order.id,
     )
 
 

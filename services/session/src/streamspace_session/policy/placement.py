@@ -31,6 +31,8 @@ class Candidate:
     architecture: str | None = None
     drained: bool = False
     """An operator wants no new sessions there; unlike an agent's own restart, this may last."""
+    revoked: bool = False
+    """Its agents are not let in, and perhaps never again."""
     reserved_sessions: int = 0
     reserved_cpu_milli: int = 0
     reserved_memory: int = 0
@@ -85,10 +87,19 @@ def choose(
     """The cluster to reserve on, or None when every able one is away for the moment.
 
     Raises:
-        NoClusterError: none is able, every able one is drained, or every live one that
-            is able is full.
+        NoClusterError: none is able, the access of every able one is revoked, all others
+            are drained, or every live one that is able is full.
     """
-    able = [cluster for cluster in _able(candidates, need) if not cluster.drained]
+    let_in = [cluster for cluster in _able(candidates, need) if not cluster.revoked]
+    if not let_in:
+        raise NoClusterError(
+            f"The access of cluster {need.wanted} has been revoked, so nothing is started there. "
+            "Choose another one, or ask an administrator to enrol it again."
+            if need.wanted
+            else "The access of every cluster that could run this has been revoked. "
+            "Ask an administrator to enrol one again."
+        )
+    able = [cluster for cluster in let_in if not cluster.drained]
     if not able:
         raise NoClusterError(
             f"Cluster {need.wanted} is being drained and takes no new sessions. "

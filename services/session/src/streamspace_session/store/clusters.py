@@ -18,7 +18,6 @@ from streamspace_common.contracts.clusters import (
     Heartbeat,
     Presence,
 )
-from streamspace_common.contracts.events import ClusterEnrolled
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_session.cluster_ports import ClusterRecord
 from streamspace_session.policy.placement import Candidate
@@ -39,28 +38,6 @@ class SqlClusters:
     def __init__(self, connection: AsyncConnection, now: Callable[[], Awaitable[datetime]]) -> None:
         self._connection = connection
         self._now = now
-
-    async def enrol(self, event: ClusterEnrolled) -> None:
-        statement = upsert(_CLUSTERS).values(
-            id=event.cluster_id,
-            name=event.name,
-            presence=Presence.OFFLINE.value,
-            labels={},
-            running_sessions=0,
-            agents=0,
-            reserved_sessions=0,
-            reserved_cpu_milli=0,
-            reserved_memory=0,
-            created_at=await self._now(),
-            version=1,
-        )
-        await self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[_CLUSTERS.c.id],
-                set_={"name": statement.excluded.name, "version": _CLUSTERS.c.version + 1},
-                where=_CLUSTERS.c.name != statement.excluded.name,
-            )
-        )
 
     async def ids(self) -> list[ClusterId]:
         rows = await self._connection.execute(select(_CLUSTERS.c.id).order_by(_CLUSTERS.c.id))
@@ -164,6 +141,12 @@ class SqlClusters:
         )
         return found.first() is not None
 
+    async def exists(self, cluster: ClusterId | None) -> bool:
+        found = await self._connection.execute(
+            select(_CLUSTERS.c.id).where(_CLUSTERS.c.id == cluster)
+        )
+        return found.first() is not None
+
     async def views(self) -> list[Cluster]:
         rows = await self._connection.execute(_views().order_by(_CLUSTERS.c.id))
         heard = await self._instances()
@@ -196,12 +179,19 @@ class SqlClusters:
 
 
 def _records() -> Any:
-    return select(_CLUSTERS.c.id, _CLUSTERS.c.name, _CLUSTERS.c.presence, _CLUSTERS.c.drained_at)
+    columns = _CLUSTERS.c
+    return select(
+        columns.id, columns.name, columns.presence, columns.drained_at, columns.reserved_sessions
+    )
 
 
 def _record(row: ResultRow[Any]) -> ClusterRecord:
     return ClusterRecord(
-        ClusterId(row.id), row.name, Presence(row.presence), drained=row.drained_at is not None
+        ClusterId(row.id),
+        row.name,
+        Presence(row.presence),
+        drained=row.drained_at is not None,
+        reserved_sessions=row.reserved_sessions,
     )
 
 
@@ -214,6 +204,7 @@ def _candidate(row: ResultRow[Any]) -> Candidate:
         labels=row.labels,
         architecture=row.architecture,
         drained=row.drained_at is not None,
+        revoked=row.revoked_at is not None,
         reserved_sessions=row.reserved_sessions,
         reserved_cpu_milli=row.reserved_cpu_milli,
         reserved_memory=row.reserved_memory,
@@ -257,6 +248,7 @@ def _view(row: ResultRow[Any], heard: Sequence[Heard]) -> Cluster:
         trouble=row.trouble,
         drained_at=row.drained_at,
         drained_by=row.drained_by,
+        revoked_at=row.revoked_at,
         created_at=row.created_at,
         version_number=row.version,
     )

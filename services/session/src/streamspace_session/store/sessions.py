@@ -94,6 +94,9 @@ class SqlSessions:
         found = await self._lock(statements.LOCK_CLUSTER, parameters)
         return {one.session.id: one for one in found}
 
+    async def lock_left(self, cluster: ClusterId, limit: int) -> list[Tracked]:
+        return await self._lock(statements.LOCK_LEFT, {"cluster": cluster}, limit)
+
     async def lock_overdue(self, limit: int) -> list[Tracked]:
         return await self._lock(statements.LOCK_OVERDUE, {}, limit)
 

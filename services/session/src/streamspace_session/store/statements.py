@@ -104,6 +104,10 @@ LOCK = locking("id = ANY(CAST(:ids AS text[]))")
 LOCK_CLUSTER = locking(
     f"(cluster_id = :cluster AND state NOT IN {FINAL}) OR id = ANY(CAST(:ids AS text[]))"
 )
+LOCK_LEFT = locking(
+    f"cluster_id = :cluster AND (state NOT IN {FINAL} OR command_id IN (SELECT id FROM commands "
+    "WHERE cluster_id = :cluster AND state IN ('pending', 'delivered', 'acknowledged')))"
+)
 LOCK_OVERDUE = locking("deadline <= clock_timestamp()", skip=True)
 LOCK_AGED = locking(
     "(idle_at <= clock_timestamp() AND state = 'running') OR "

@@ -145,7 +145,11 @@ class UsageRow(Row, table=True):
 
 
 class ClusterRow(Row, table=True):
-    """`drained_at` is since when an operator wants no new sessions there."""
+    """`drained_at` is since when an operator wants no new sessions there.
+
+    `revoked_at` is since when its agents are not let in, `access_sequence` the place in the
+    event stream of what is known of that.
+    """
 
     __tablename__ = "clusters"
     id: str = Field(sa_column=_text(primary=True))
@@ -165,8 +169,19 @@ class ClusterRow(Row, table=True):
     last_seen_at: datetime | None = Field(sa_column=_time(nullable=True))
     drained_at: datetime | None = Field(sa_column=_time(nullable=True))
     drained_by: str | None = Field(sa_column=_text(nullable=True))
+    revoked_at: datetime | None = Field(default=None, sa_column=_time(nullable=True))
+    access_sequence: int = Field(default=0, sa_column=_big())
     created_at: datetime = Field(sa_column=_time())
     version: int = Field(sa_column=_big())
+
+
+class RemovedClusterRow(Row, table=True):
+    """What is left of a removed cluster: the place in the event stream of its removal."""
+
+    __tablename__ = "removed_clusters"
+    id: str = Field(sa_column=_text(primary=True))
+    access_sequence: int = Field(sa_column=_big())
+    removed_at: datetime = Field(sa_column=_time())
 
 
 class AgentRow(Row, table=True):

@@ -21,6 +21,7 @@ from streamspace_common.store.outbox import enqueue_all, enqueue_stored
 from streamspace_session.domain import Message
 from streamspace_session.ports import IdTakenError, Listed, ListQuery, Retention, Transaction
 from streamspace_session.store.accounts import SqlAccounts
+from streamspace_session.store.cluster_access import SqlClusterAccess
 from streamspace_session.store.clusters import SqlClusters
 from streamspace_session.store.history import SqlHistory
 from streamspace_session.store.letters import SqlDeadLetters
@@ -45,6 +46,9 @@ _PRUNE = (
     """,
     "DELETE FROM agents WHERE heard_at < clock_timestamp() - CAST(:agents AS interval)",
     "DELETE FROM dead_letters WHERE settled_at < clock_timestamp() - CAST(:letters AS interval)",
+    """
+    DELETE FROM removed_clusters WHERE removed_at < clock_timestamp() - CAST(:removed AS interval)
+    """,
     "DELETE FROM session_history WHERE at < clock_timestamp() - CAST(:history AS interval)",
     """
     DELETE FROM manifests m
@@ -68,6 +72,7 @@ class SqlTransaction:
         self._sent: list[tuple[Message, str]] = []
         self.sessions = SqlSessions(connection, self._see_time)
         self.clusters = SqlClusters(connection, self.now)
+        self.access = SqlClusterAccess(connection, self.now)
         self.templates = SqlTemplates(connection, cache, self._see_time)
         self.accounts = SqlAccounts(connection)
         self.letters = SqlDeadLetters(connection)
@@ -105,6 +110,7 @@ class SqlTransaction:
             "tickets": limits.tickets,
             "agents": limits.agents,
             "letters": limits.letters,
+            "removed": limits.removed,
             "history": limits.history,
         }
         for statement in _PRUNE:

@@ -109,6 +109,17 @@ class RevokeCluster(AuthenticatedRequest):
     cluster_id: ClusterIdText
 
 
+class ForgetCluster(AuthenticatedRequest):
+    """Take its account away and tell everybody that it is removed; its access is revoked before.
+
+    With `listed`, tell it also of a cluster that auth does not know: it still stands in the
+    list that the session service keeps.
+    """
+
+    cluster_id: ClusterIdText
+    listed: bool = False
+
+
 class IssueCredential(Contract):
     """An agent's question; the subject it comes on says of which cluster it is."""
 
@@ -137,6 +148,7 @@ class AuthMethods:
     CHANGE_PASSWORD = Method("auth", "change_password", ChangePassword, User)
     ENROL_CLUSTER = Method("auth", "enrol_cluster", EnrolCluster, Enrolment)
     REVOKE_CLUSTER = Method("auth", "revoke_cluster", RevokeCluster, Empty)
+    REMOVE_CLUSTER = Method("auth", "remove_cluster", ForgetCluster, Empty)
     ISSUE_CREDENTIAL = MethodForClusters(
         "auth", "issue_credential", IssueCredential, AgentCredential
     )

@@ -219,6 +219,20 @@ class UndrainCluster(AuthenticatedRequest):
     cluster_id: ClusterIdText
 
 
+class RemoveCluster(AuthenticatedRequest):
+    """Take a revoked cluster off the list; with `end_sessions`, although it has sessions."""
+
+    cluster_id: ClusterIdText
+    end_sessions: bool = False
+
+
+class RemovedCluster(Contract):
+    """It is in no list any more. `ended_sessions` is how many sessions ended with it."""
+
+    cluster_id: ClusterIdText
+    ended_sessions: int = Field(default=0, ge=0)
+
+
 class ListRuntimes(AuthenticatedRequest):
     pass
 
@@ -226,7 +240,9 @@ class ListRuntimes(AuthenticatedRequest):
 class OfferedRuntimes(Contract):
     """Runtimes of the clusters there are; a template needs one of them to be started."""
 
-    items: tuple[RuntimeKind, ...] = Field(description="Of all clusters, also of offline ones.")
+    items: tuple[RuntimeKind, ...] = Field(
+        description="Of all clusters whose access is not revoked, also of offline ones."
+    )
     live: tuple[RuntimeKind, ...] = Field(description="Of clusters that can start one right now.")
 
 
@@ -252,4 +268,5 @@ class SessionMethods:
     REDRIVE_CLUSTER = Method("session", "redrive_cluster", RedriveCluster, Redriven)
     DRAIN_CLUSTER = Method("session", "drain_cluster", DrainCluster, Drained)
     UNDRAIN_CLUSTER = Method("session", "undrain_cluster", UndrainCluster, Cluster)
+    REMOVE_CLUSTER = Method("session", "remove_cluster", RemoveCluster, RemovedCluster)
     LIST_RUNTIMES = Method("session", "list_runtimes", ListRuntimes, OfferedRuntimes)
