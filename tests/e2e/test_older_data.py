@@ -48,7 +48,7 @@ async def as_before(layout: Layout) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
-            "DROP TABLE bus_accounts;"
+            "DROP TABLE bus_accounts; DROP TABLE removed_clusters;"
             "ALTER TABLE clusters DROP COLUMN account, DROP COLUMN agents_key,"
             " DROP COLUMN sealed_agents_seed, DROP COLUMN revoked_at;"
             "UPDATE alembic_version SET version_num = '0001'"

@@ -67,6 +67,8 @@ const cluster = (id, name, presence, rest = {}) => ({
 const clusters = [
   cluster("local", "This machine", "online"),
   cluster("berlin-1", "Berlin", "offline", { runtime: "kubernetes", agents: 0, lastSeenAt: before(900), waitingCommands: 2, oldestWaitingCommandAt: before(600), oldestWaitingSeconds: 600 }),
+  cluster("tokyo", "Tokyo", "offline", { runtime: "docker", agents: 0, revokedAt: before(4000), lastSeenAt: before(4000), runningSessions: 0, reservedSessions: 3, waitingCommands: 3, oldestWaitingCommandAt: before(3000), oldestWaitingSeconds: 3000 }),
+  cluster("lisbon", "Lisbon", "draining", { drainedAt: before(1800), drainedBy: "admin" }),
   cluster("paris", "Paris", "degraded", { reservedSessions: 19, trouble: "The disk for homes is 92% full." }),
 ];
 
@@ -256,7 +258,14 @@ function answer(method, path, query, body, headers) {
   if (name === "GET clusters") return ok({ items: clusters });
   if (name === "GET dead-letters") return ok({ items: letters.filter(({ state }) => query.getAll("state").includes(state)), nextCursor: null });
   if (name === "POST dead-letters") return settle(letters.find(({ id }) => id === second), third, who);
-  if (name === "POST clusters" && third === "revoke") return ok(undefined, 204);
+  if (name === "POST clusters" && third === "revoke") {
+    Object.assign(clusters.find(({ id }) => id === second), { presence: "offline", agents: 0, revokedAt: now() });
+    return ok(undefined, 204);
+  }
+  if (name === "DELETE clusters") {
+    const [gone] = clusters.splice(clusters.findIndex(({ id }) => id === second), 1);
+    return ok({ clusterId: gone.id, endedSessions: gone.reservedSessions });
+  }
   if (name === "POST clusters" && second) {
     const found = clusters.find(({ id }) => id === second);
     const drained = third === "drain";

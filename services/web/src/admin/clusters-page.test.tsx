@@ -72,10 +72,11 @@ test("an agent older than the control plane is named", () => {
   expect(agents({ ...base, agents: 0 })).toBe("none");
 });
 
+const admins = () =>
+  json({ accessToken: "t", tokenType: "Bearer", expiresIn: 900, refreshToken: null, refreshExpiresIn: 86_400, user: { ...ada, role: "admin" } });
+
 function administered() {
-  return control(base).on("POST /auth/refresh", () =>
-    json({ accessToken: "t", tokenType: "Bearer", expiresIn: 900, refreshToken: null, refreshExpiresIn: 86_400, user: { ...ada, role: "admin" } }),
-  );
+  return control(base).on("POST /auth/refresh", admins);
 }
 
 test("revoking a cluster's access says what it means and asks first", async () => {
@@ -107,4 +108,56 @@ test("who may not enrol clusters is not offered to", async () => {
   await screen.findByTestId("cluster-drain");
   expect(screen.queryByTestId("cluster-revoke")).toBeNull();
   expect(screen.queryByTestId("cluster-renew")).toBeNull();
+});
+
+const gone: Cluster = { ...base, presence: "offline", agents: 0, revokedAt: "2026-01-02T00:00:00Z", reservedSessions: 2, waitingCommands: 2 };
+
+test("a revoked cluster says so, and is removed instead of revoked again", async () => {
+  renderApp(
+    control(gone).on("POST /auth/refresh", admins),
+    "/admin/clusters",
+  );
+  const card = within(await screen.findByTestId("cluster-local"));
+  expect(card.getByTestId("cluster-access").textContent).toBe("Access revoked");
+  expect(card.getByTestId("cluster-presence").textContent).toBe("Offline");
+  expect(card.getByTestId("cluster-revoked").textContent).toContain("A new enrolment lets it in again.");
+  expect(card.getByText("2 for a new enrolment")).toBeTruthy();
+  expect(card.queryByTestId("cluster-revoke")).toBeNull();
+  expect(card.queryByTestId("cluster-drain")).toBeNull();
+  expect(card.getByTestId("cluster-renew")).toBeTruthy();
+});
+
+test("removing a cluster ends its sessions only when told so", async () => {
+  let items: Cluster[] = [gone];
+  const api = control(gone)
+    .on("POST /auth/refresh", admins)
+    .on("GET /clusters", () => json({ items }))
+    .on("DELETE /clusters/local", () => {
+      items = [];
+      return json({ clusterId: "local", endedSessions: 2 });
+    });
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  await browser.click(await screen.findByTestId("cluster-remove"));
+  const dialog = within(await screen.findByRole("dialog", { name: "Remove Local for good?" }));
+  const confirm: HTMLButtonElement = dialog.getByTestId("cluster-remove-confirm");
+  expect(confirm.disabled).toBe(true);
+  await browser.click(dialog.getByLabelText("End its 2 sessions"));
+  expect(confirm.disabled).toBe(false);
+  await browser.click(confirm);
+  await waitFor(() => expect(screen.queryByTestId("cluster-local")).toBeNull());
+  expect(api.callsTo("DELETE /clusters/local")[0]?.query).toContain("endSessions=true");
+  expect(await screen.findByText("Local is removed. 2 sessions ended.")).toBeTruthy();
+});
+
+test("a removal that is refused says why and leaves the cluster", async () => {
+  const api = control({ ...gone, reservedSessions: 0 })
+    .on("POST /auth/refresh", admins)
+    .on("DELETE /clusters/local", () => json({ title: "Not possible in this state", status: 409, code: "wrong-state", detail: "Its agents are let in." }, 409));
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  await browser.click(await screen.findByTestId("cluster-remove"));
+  await browser.click(await screen.findByTestId("cluster-remove-confirm"));
+  expect(await screen.findByText("Its agents are let in.")).toBeTruthy();
+  expect(screen.getByTestId("cluster-local")).toBeTruthy();
 });

@@ -60,6 +60,17 @@ test("clusters show how many commands wait and for how long", async () => {
   await screen.findByText("No command has given up");
 });
 
+test("a cluster whose access is revoked is marked, and its commands wait for an enrolment", async () => {
+  renderApp(
+    control("operator", []).on("GET /clusters", () => json({ items: [{ ...cluster, revokedAt: "2026-01-02T00:00:00Z" }] })),
+    "/admin/operations",
+  );
+  const row = within(await screen.findByTestId("operations-cluster-local"));
+  row.getByText("Offline");
+  row.getByText("Access revoked");
+  row.getByText("3 for a new enrolment, the oldest for 1 min 15 s");
+});
+
 test("a dead letter says what gave up, why, and how often it was tried", async () => {
   renderApp(control("operator", [aLetter()]), "/admin/operations");
   const letter = await screen.findByTestId(`letter-${id}`);

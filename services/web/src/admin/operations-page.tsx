@@ -1,5 +1,5 @@
 /** Operations: what waits, what gave up, and what to do about it. */
-import { Alert, Badge, Button, Card, Code, Group, SegmentedControl, Skeleton, Stack, Table, Text, Title, Tooltip } from "@mantine/core";
+import { Alert, Badge, Button, Card, Code, Group, SegmentedControl, Skeleton, Stack, Table, Text, Title } from "@mantine/core";
 import { modals } from "@mantine/modals";
 import { IconMailCheck, IconRefresh, IconTrash } from "@tabler/icons-react";
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
@@ -12,7 +12,8 @@ import { ago, dateTime, label } from "../lib/format";
 import { notifyDone, notifyError } from "../shell/notify";
 import { EmptyState, ErrorNote, PageHeader } from "../shell/states";
 import { useTitle } from "../shell/title";
-import { PRESENCE, waiting } from "./presence";
+import { Badges } from "./badges";
+import { waiting } from "./presence";
 
 const CAUSES: Record<DeadLetter["cause"], string> = {
   terminated: "Its agent refused it",
@@ -84,7 +85,6 @@ function Clusters() {
 }
 
 function ClusterRow({ cluster }: { cluster: Cluster }) {
-  const { color, text, explanation } = PRESENCE[cluster.presence];
   return (
     <Table.Tr data-testid={`operations-cluster-${cluster.id}`}>
       <Table.Td>
@@ -98,9 +98,9 @@ function ClusterRow({ cluster }: { cluster: Cluster }) {
         )}
       </Table.Td>
       <Table.Td>
-        <Tooltip label={explanation} multiline maw={280}>
-          <Badge color={color}>{text}</Badge>
-        </Tooltip>
+        <Group justify="flex-start">
+          <Badges cluster={cluster} />
+        </Group>
       </Table.Td>
       <Table.Td>{Math.max(cluster.runningSessions, cluster.reservedSessions)}</Table.Td>
       <Table.Td>

@@ -13,12 +13,17 @@ export const PRESENCE: Record<Presence, { color: string; text: string; explanati
   draining: { color: "violet", text: "Draining", explanation: "It takes no new sessions; those it has go on." },
 };
 
+export const REVOKED = {
+  color: "red",
+  text: "Access revoked",
+  explanation: "None of its agents is let in, until it is given a new enrolment. No session is started or woken there.",
+};
+
 /** How many commands no agent has taken, and for how long the oldest has waited. */
-export function waiting({ waitingCommands, oldestWaitingSeconds }: Cluster): string {
+export function waiting({ waitingCommands, oldestWaitingSeconds, revokedAt }: Cluster): string {
   if (waitingCommands === 0) return "none";
-  return oldestWaitingSeconds == null
-    ? `${waitingCommands}`
-    : `${waitingCommands}, the oldest for ${elapsed(oldestWaitingSeconds * 1000)}`;
+  const number = revokedAt ? `${waitingCommands} for a new enrolment` : `${waitingCommands}`;
+  return oldestWaitingSeconds == null ? number : `${number}, the oldest for ${elapsed(oldestWaitingSeconds * 1000)}`;
 }
 
 /** Its agents with their versions; one older than the control plane is named. */
@@ -32,4 +37,9 @@ export function agents({ agents: number, instances, version }: Cluster): string 
 /** Since when an operator wants no new sessions there, and who. */
 export function drained({ drainedAt, drainedBy }: Cluster): string {
   return `No new sessions since ${ago(drainedAt)}${drainedBy ? `, says ${drainedBy}` : ""}.`;
+}
+
+/** Since when none of its agents is let in, and what would change that. */
+export function revoked({ revokedAt }: Cluster): string {
+  return `Its access was revoked ${ago(revokedAt)}. A new enrolment lets it in again.`;
 }

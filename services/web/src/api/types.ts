@@ -28,6 +28,7 @@ export type NewCatalog = Schemas["AddCatalogBody"];
 export type SyncReport = Schemas["SyncReport"];
 export type FileOutcome = Schemas["FileOutcome"];
 export type Cluster = Schemas["Cluster"];
+export type ClusterList = Schemas["ClusterList"];
 export type Presence = Schemas["Presence"];
 export type Enrolment = Schemas["Enrolment"];
 export type EnrolRequest = Schemas["EnrolClusterBody"];

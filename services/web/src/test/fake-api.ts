@@ -5,6 +5,7 @@ import type { Session, User } from "../api/types";
 export interface Call {
   method: string;
   path: string;
+  query: string;
   body: unknown;
   headers: Headers;
 }
@@ -34,9 +35,10 @@ export class FakeApi {
 
   readonly fetch: typeof globalThis.fetch = async (input, init) => {
     const request = input instanceof Request ? input : new Request(new URL(input, "http://localhost:3000"), init);
-    const path = new URL(request.url).pathname.replace("/api/v1", "");
+    const url = new URL(request.url);
+    const path = url.pathname.replace("/api/v1", "");
     const text = await request.text();
-    const call: Call = { method: request.method, path, body: text ? JSON.parse(text) : null, headers: request.headers };
+    const call: Call = { method: request.method, path, query: url.search, body: text ? JSON.parse(text) : null, headers: request.headers };
     this.calls.push(call);
     const handler = this.#handlers.get(`${request.method} ${path}`);
     if (handler) return handler(call);
