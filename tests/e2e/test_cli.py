@@ -232,8 +232,17 @@ async def test_a_cluster_is_enrolled_into_a_file_of_ones_own(
     assert renewed.code == 0, renewed.err
     assert (await shell.run("clusters", "revoke", "far-away")).code == 0
     assert (await shell.run("clusters", "revoke", "nowhere")).code == 4
-    listed = await shell.json("clusters", "list")
-    assert {"local", "far-away"} <= {each["id"] for each in listed}
+    listed = {each["id"]: each for each in await shell.json("clusters", "list")}
+    assert {"local", "far-away"} <= set(listed)
+    # Without a terminal nobody can say yes, and what is let in is not removed.
+    assert (await shell.run("clusters", "remove", "far-away")).code == 1
+    assert (await shell.run("clusters", "remove", "local", "--yes")).code == 5
+    assert (await shell.run("clusters", "remove", "nowhere", "--yes")).code == 4
+    gone = await shell.run("clusters", "remove", "far-away", "--yes")
+    assert (gone.code, gone.err.strip()) == (0, "far-away is removed.")
+    assert {each["id"] for each in await shell.json("clusters", "list")} == set(listed) - {
+        "far-away"
+    }
 
 
 async def test_users_are_made_disabled_and_told_apart_by_name(shell: Terminal) -> None:
