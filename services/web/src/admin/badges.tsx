@@ -6,10 +6,10 @@ import { PRESENCE, REVOKED } from "./presence";
 export function Badges({ cluster, size }: { cluster: Cluster; size?: MantineSize }) {
   const presence = PRESENCE[cluster.presence];
   return (
-    <Group gap={6} justify="flex-end" style={{ flexShrink: 0 }}>
+    <Group gap={6}>
       {cluster.revokedAt && (
         <Tooltip label={REVOKED.explanation} multiline maw={280}>
-          <Badge color={REVOKED.color} size={size} variant="outline" data-testid="cluster-access">
+          <Badge color={REVOKED.color} size={size} variant="filled" miw="max-content" data-testid="cluster-access">
             {REVOKED.text}
           </Badge>
         </Tooltip>

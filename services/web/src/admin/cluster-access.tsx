@@ -17,23 +17,23 @@ export function AccessButtons({ cluster }: { cluster: Cluster }) {
   const [revoking, revokeDialog] = useDisclosure(false);
   const [removing, removeDialog] = useDisclosure(false);
   return (
-    <Group gap="xs" mt="md">
-      <Button size="xs" variant="default" leftSection={<IconKey size={14} aria-hidden />} onClick={renewDialog.open} data-testid="cluster-renew">
+    <>
+      <Button size="xs" px={10} variant="default" leftSection={<IconKey size={14} aria-hidden />} onClick={renewDialog.open} data-testid="cluster-renew">
         New enrolment
       </Button>
       {cluster.revokedAt ? (
-        <Button size="xs" variant="default" color="red" leftSection={<IconTrash size={14} aria-hidden />} onClick={removeDialog.open} data-testid="cluster-remove">
+        <Button size="xs" px={10} variant="default" color="red" leftSection={<IconTrash size={14} aria-hidden />} onClick={removeDialog.open} data-testid="cluster-remove">
           Remove
         </Button>
       ) : (
-        <Button size="xs" variant="default" color="red" leftSection={<IconPlugOff size={14} aria-hidden />} onClick={revokeDialog.open} data-testid="cluster-revoke">
+        <Button size="xs" px={10} variant="default" color="red" leftSection={<IconPlugOff size={14} aria-hidden />} onClick={revokeDialog.open} data-testid="cluster-revoke">
           Revoke access
         </Button>
       )}
       <EnrolDialog opened={renewing} onClose={renewDialog.close} cluster={cluster} />
       <RevokeDialog opened={revoking} onClose={revokeDialog.close} cluster={cluster} />
       <RemoveDialog opened={removing} onClose={removeDialog.close} cluster={cluster} />
-    </Group>
+    </>
   );
 }
 

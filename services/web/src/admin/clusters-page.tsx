@@ -63,7 +63,7 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
   const labels = Object.entries(cluster.labels ?? {});
   const admin = useUser().role === "admin";
   return (
-    <Card component="article" aria-label={cluster.name} data-testid={`cluster-${cluster.id}`}>
+    <Card component="article" aria-label={cluster.name} className="cluster-card" data-testid={`cluster-${cluster.id}`}>
       <Group justify="space-between" wrap="nowrap" align="flex-start">
         <div style={{ minWidth: 0 }}>
           <Text fw={650} truncate>
@@ -73,7 +73,9 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
             {cluster.id}
           </Text>
         </div>
-        <Badges cluster={cluster} size="lg" />
+        <div style={{ flexShrink: 0 }}>
+          <Badges cluster={cluster} size="lg" />
+        </div>
       </Group>
       {cluster.trouble && (
         <Alert color="yellow" variant="light" icon={<IconAlertTriangle aria-hidden />} p="xs" mt="sm">
@@ -116,8 +118,10 @@ function ClusterCard({ cluster }: { cluster: Cluster }) {
           ))}
         </Group>
       )}
-      {(!cluster.revokedAt || cluster.drainedAt) && <DrainButton cluster={cluster} />}
-      {admin && <AccessButtons cluster={cluster} />}
+      <Group gap="xs" mt="auto" pt="md">
+        {(!cluster.revokedAt || cluster.drainedAt) && <DrainButton cluster={cluster} />}
+        {admin && <AccessButtons cluster={cluster} />}
+      </Group>
     </Card>
   );
 }
@@ -144,24 +148,24 @@ function DrainButton({ cluster }: { cluster: Cluster }) {
   });
   if (cluster.drainedAt) {
     return (
-      <Group justify="flex-end" mt="sm">
-        <Button
-          size="xs"
-          variant="light"
-          leftSection={<IconPlayerPlay size={14} aria-hidden />}
-          loading={undrain.isPending}
-          onClick={() => undrain.mutate()}
-          data-testid="cluster-undrain"
-        >
-          Take sessions again
-        </Button>
-      </Group>
+      <Button
+        size="xs"
+        px={10}
+        variant="light"
+        leftSection={<IconPlayerPlay size={14} aria-hidden />}
+        loading={undrain.isPending}
+        onClick={() => undrain.mutate()}
+        data-testid="cluster-undrain"
+      >
+        Take sessions again
+      </Button>
     );
   }
   return (
-    <Group justify="flex-end" mt="sm">
+    <>
       <Button
         size="xs"
+        px={10}
         variant="default"
         leftSection={<IconPlayerPause size={14} aria-hidden />}
         onClick={dialog.open}
@@ -190,7 +194,7 @@ function DrainButton({ cluster }: { cluster: Cluster }) {
           </Group>
         </Stack>
       </Modal>
-    </Group>
+    </>
   );
 }
 

@@ -1,5 +1,5 @@
 /** Operations: what waits, what gave up, and what to do about it. */
-import { Alert, Badge, Button, Card, Code, Group, SegmentedControl, Skeleton, Stack, Table, Text, Title } from "@mantine/core";
+import { Alert, Anchor, Badge, Button, Card, Code, Group, SegmentedControl, Skeleton, Stack, Table, Text, Title } from "@mantine/core";
 import { modals } from "@mantine/modals";
 import { IconMailCheck, IconRefresh, IconTrash } from "@tabler/icons-react";
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
@@ -98,9 +98,7 @@ function ClusterRow({ cluster }: { cluster: Cluster }) {
         )}
       </Table.Td>
       <Table.Td>
-        <Group justify="flex-start">
-          <Badges cluster={cluster} />
-        </Group>
+        <Badges cluster={cluster} />
       </Table.Td>
       <Table.Td>{Math.max(cluster.runningSessions, cluster.reservedSessions)}</Table.Td>
       <Table.Td>
@@ -202,9 +200,9 @@ function Letter({ letter }: { letter: DeadLetter }) {
               {text}
             </Badge>
           </Group>
-          <Text size="sm" component={Link} to={`/sessions/${letter.sessionId}`} className="mono break">
+          <Anchor size="sm" component={Link} to={`/sessions/${letter.sessionId}`} className="mono break">
             {letter.sessionId}
-          </Text>
+          </Anchor>
         </div>
         {letter.state === "open" && <LetterActions letter={letter} />}
       </Group>

@@ -14,7 +14,8 @@ export const PRESENCE: Record<Presence, { color: string; text: string; explanati
 };
 
 export const REVOKED = {
-  color: "red",
+  // Dark enough for white letters, in both color schemes.
+  color: "red.9",
   text: "Access revoked",
   explanation: "None of its agents is let in, until it is given a new enrolment. No session is started or woken there.",
 };

@@ -32,6 +32,8 @@ test("times are short", () => {
   expect(ago("2026-01-02T00:00:09Z", now)).toBe("just now");
   expect(ago(null)).toBe("never");
   expect([elapsed(412), elapsed(1_500), elapsed(61_000)]).toEqual(["412 ms", "1.5 s", "1 min 1 s"]);
+  expect([elapsed(600_000), elapsed(119_900), elapsed(3_600_000)]).toEqual(["10 min", "1 min 59 s", "1 h"]);
+  expect([elapsed(4_980_000), elapsed(3 * 86_400_000 + 7_200_000)]).toEqual(["1 h 23 min", "3 d 2 h"]);
   expect([duration(900), duration(3_600), duration(172_800)]).toEqual(["15 minutes", "1 hour", "2 days"]);
 });
 

@@ -19,8 +19,16 @@ export function dateTime(iso: string | null | undefined): string {
 export function elapsed(milliseconds: number): string {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
   if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(1)} s`;
-  const minutes = Math.floor(milliseconds / 60_000);
-  return `${minutes} min ${Math.round((milliseconds % 60_000) / 1000)} s`;
+  const seconds = Math.floor(milliseconds / 1000);
+  if (seconds < 3600) return parts([seconds / 60, "min"], [seconds % 60, "s"]);
+  if (seconds < 86_400) return parts([seconds / 3600, "h"], [(seconds % 3600) / 60, "min"]);
+  return parts([seconds / 86_400, "d"], [(seconds % 86_400) / 3600, "h"]);
+}
+
+/** The larger unit, and the smaller one where there is any of it. */
+function parts([many, large]: [number, string], [rest, small]: [number, string]): string {
+  const left = Math.floor(rest);
+  return `${Math.floor(many)} ${large}${left > 0 ? ` ${left} ${small}` : ""}`;
 }
 
 export function duration(seconds: number | null): string {
