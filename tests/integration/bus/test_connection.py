@@ -33,6 +33,11 @@ async def test_connecting_can_be_given_up(tmp_path: Path) -> None:
         await connecting
 
 
+async def test_who_waits_no_longer_is_told_what_went_wrong(tmp_path: Path) -> None:
+    with pytest.raises(BusUnavailableError, match=r"(?i)connect"):
+        await Bus.connect(NatsServer(tmp_path).url, name="never", patience=0.5)
+
+
 async def test_a_hanging_server_is_noticed_and_forgiven(nats_server: NatsServer) -> None:
     bus = await Bus.connect(nats_server.url, name="test", ping_interval=1)
     nats_server.pause()

@@ -90,6 +90,7 @@ class Link:
         self._renewing = False
         self._impatient = False
         self._refusal: Exception | None = None
+        self._trouble: Exception | None = None
         self._reconnected: dict[object, Reconnected] = {}
         self._last_reminder = float("-inf")
         self._replies = Replies()
@@ -142,7 +143,8 @@ class Link:
             await link.close()
             if link._refusal is not None:
                 raise CredentialRefusedError(_words(link._refusal)) from error
-            raise BusUnavailableError(_words(error)) from error
+            # That the time is over says less than what went wrong meanwhile.
+            raise BusUnavailableError(_words(link._trouble or error)) from error
         except asyncio.CancelledError:
             await link.close()
             raise
@@ -397,7 +399,9 @@ class Link:
     def _remind(self, error: Exception) -> None:
         """One line when the server is away, and one each half minute while it stays so."""
         if self._impatient:
-            return  # The caller is told, and says it in words of their own.
+            # The caller is told, and says it in words of their own.
+            self._trouble = error
+            return
         now = asyncio.get_running_loop().time()
         if now - self._last_reminder >= _REMIND_EVERY:
             self._last_reminder = now
