@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from streamspace_agent.enrolment import from_file, join
 from streamspace_agent.tunnels import dialling
-from streamspace_auth.enrolment import NatsEnroller, read_authorities
+from streamspace_auth.enrolment import NatsEnroller, Place, read_authorities
 from streamspace_auth.sealing import Seal
 from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.runtime.supervisor import FatalError
@@ -47,8 +47,7 @@ async def relay(authorities: Path) -> AsyncIterator[str]:
 def enrolment_file(folder: Path, authorities: str | None) -> Path:
     enroller = NatsEnroller(
         Seal(bytes(32)),
-        nats_urls=("tls://nats.example.org:4222",),
-        tunnel_url="wss://streams.example.org",
+        place=Place(("tls://nats.example.org:4222",), "wss://streams.example.org"),
         certificate_authorities=authorities,
     )
     path = folder / "enrolment.json"
@@ -78,10 +77,8 @@ async def test_it_dials_no_other_one(tmp_path: Path, relay: str) -> None:
 
 def test_an_enrolment_that_moved_brings_its_certificates_along(authorities: Path) -> None:
     seal = Seal(bytes(32))
-    before = NatsEnroller(seal, nats_urls=("nats://a",), tunnel_url="ws://a")
-    after = NatsEnroller(
-        seal, nats_urls=("tls://b",), tunnel_url="wss://b", certificate_authorities="PEM"
-    )
+    before = NatsEnroller(seal, place=Place(("nats://a",), "ws://a"))
+    after = NatsEnroller(seal, place=Place(("tls://b",), "wss://b"), certificate_authorities="PEM")
     moved = after.relocated(before.mint(LAB, datetime.now(UTC), account=None).enrolment)
     assert (moved.nats_urls, moved.certificate_authorities) == (("tls://b",), "PEM")
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.integration.auth.installation import Installation
 from streamspace_auth.main import Parts, prepare
 from streamspace_common.contracts.clusters import Enrolment
 from streamspace_common.contracts.identity import Role
+from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.contracts.problems import Code, ProblemError
 from streamspace_common.contracts.requests import LoginRequest
 from streamspace_common.runtime.supervisor import FatalError
@@ -153,6 +155,36 @@ async def test_new_addresses_are_written_without_a_new_credential(
     assert second.credentials == first.credentials
     assert second.nats_urls == ("nats://a:4222", "nats://b:4222")
     assert second.tunnel_url == "wss://streams.example.org"
+
+
+async def test_the_first_clusters_agents_may_find_it_elsewhere_than_others(
+    bare: Installation, start: Start
+) -> None:
+    path = bare.folder / "local.json"
+    changes = {
+        "first_cluster": "local",
+        "first_cluster_file": path,
+        "first_cluster_nats_urls": "nats://127.0.0.1:4222",
+        "first_cluster_tunnel_url": "ws://127.0.0.1:8081",
+        "enrolment_nats_urls": "wss://hub.example.org:8443/bus",
+        "enrolment_tunnel_url": "wss://hub.example.org:8443",
+    }
+    await start(**changes)
+    for _ in range(2):  # enrolled, and then relocated
+        first = Enrolment.from_json(path.read_bytes())
+        assert first.nats_urls == ("nats://127.0.0.1:4222",)
+        assert first.tunnel_url == "ws://127.0.0.1:8081"
+        path.write_bytes(first.model_copy(update={"tunnel_url": "ws://old"}).to_json())
+        await start(**changes)
+    parts, database = bare.parts(**changes)
+    try:
+        now = datetime.now(UTC)
+        for cluster, tunnel_url in (("local", "ws://127"), ("east", "wss://hub")):
+            minted = parts.enroller.mint(ClusterId(cluster), now, account=None)
+            assert minted.enrolment.tunnel_url.startswith(tunnel_url)
+    finally:
+        parts.close()
+        await database.dispose()
 
 
 @pytest.mark.parametrize("broken", ["", "{}", "not json", '{"clusterId": "local"}'])

@@ -25,6 +25,7 @@ from streamspace_catalog_sync.settings import Settings as CatalogSyncSettings
 from streamspace_common.runtime.settings import SECRETS_DIR, SHARED_PREFIX, ServiceSettings
 from streamspace_gateway.settings import GatewaySettings
 from streamspace_session.settings import SessionSettings
+from streamspace_vnc_proxy.agent_ingress.settings import AgentIngressSettings
 from streamspace_vnc_proxy.settings import VncProxySettings
 
 SETTINGS: dict[str, type[ServiceSettings]] = {
@@ -34,6 +35,7 @@ SETTINGS: dict[str, type[ServiceSettings]] = {
     "catalog-sync": CatalogSyncSettings,
     "agent": AgentSettings,
     "vnc-proxy": VncProxySettings,
+    "agent-ingress": AgentIngressSettings,
 }
 DEFAULT_FILE = Path("docs/reference/settings.md")
 

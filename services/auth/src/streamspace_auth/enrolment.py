@@ -7,6 +7,8 @@ the enrolment's key is thrown away as soon as it has signed, the agents' key is 
 sealed.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -25,13 +27,21 @@ from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.runtime.supervisor import FatalError
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where agents find the control plane: NATS, and the relay they dial tunnels back to."""
+
+    nats_urls: tuple[str, ...]
+    tunnel_url: str
+
+
 class NatsEnroller:
     """Implements `ports.Enroller`.
 
     Args:
         seal: keeps the agents' signing keys.
-        nats_urls: where agents find NATS.
-        tunnel_url: where agents dial tunnels back to.
+        place: where agents find the control plane.
+        places: clusters whose agents find it elsewhere: on its own machine, for instance.
         certificate_authorities: what agents trust there besides their system's own (PEM).
     """
 
@@ -39,13 +49,13 @@ class NatsEnroller:
         self,
         seal: Seal,
         *,
-        nats_urls: tuple[str, ...],
-        tunnel_url: str,
+        place: Place,
+        places: Mapping[ClusterId, Place] | None = None,
         certificate_authorities: str | None = None,
     ) -> None:
         self._seal = seal
-        self._nats_urls = nats_urls
-        self._tunnel_url = tunnel_url
+        self._place = place
+        self._places = dict(places or {})
         self._authorities = certificate_authorities
 
     def mint(self, cluster_id: ClusterId, now: datetime, *, account: str | None) -> MintedEnrolment:
@@ -59,11 +69,12 @@ class NatsEnroller:
             f"join-{cluster_id}",
             issued_at=now,
         )
+        place = self._places.get(cluster_id, self._place)
         enrolment = Enrolment(
             cluster_id=cluster_id,
-            nats_urls=self._nats_urls,
+            nats_urls=place.nats_urls,
             credentials=credentials.creds(user.token, user.seed),
-            tunnel_url=self._tunnel_url,
+            tunnel_url=place.tunnel_url,
             certificate_authorities=self._authorities,
         )
         key = public_key(agents)
@@ -72,7 +83,7 @@ class NatsEnroller:
             credential=user.public_key,
             issuer=public_key(joining),
             access=ClusterAccess(
-                account, key, self._seal.close(agents.encode(), _place(cluster_id, key))
+                account, key, self._seal.close(agents.encode(), _context(cluster_id, key))
             ),
         )
 
@@ -85,7 +96,9 @@ class NatsEnroller:
             raise AssertionError("whoever asks has an account")
         access = cluster.access
         try:
-            seed = self._seal.open(access.sealed_agents_seed, _place(cluster.id, access.agents_key))
+            seed = self._seal.open(
+                access.sealed_agents_seed, _context(cluster.id, access.agents_key)
+            )
         except SealError as error:
             raise FatalError(
                 f"The key of cluster {cluster.id} cannot be opened: {error}. Set "
@@ -107,16 +120,17 @@ class NatsEnroller:
             return None
 
     def relocated(self, enrolment: Enrolment) -> Enrolment:
+        place = self._places.get(enrolment.cluster_id, self._place)
         return enrolment.model_copy(
             update={
-                "nats_urls": self._nats_urls,
-                "tunnel_url": self._tunnel_url,
+                "nats_urls": place.nats_urls,
+                "tunnel_url": place.tunnel_url,
                 "certificate_authorities": self._authorities,
             }
         )
 
 
-def _place(cluster_id: ClusterId, key: str) -> str:
+def _context(cluster_id: ClusterId, key: str) -> str:
     return f"cluster:{cluster_id}:{key}"
 
 

@@ -10,7 +10,7 @@ from streamspace_auth import first_start, housekeeping
 from streamspace_auth.access import BusAccess, NatsServers
 from streamspace_auth.domain.families import FamilyRules
 from streamspace_auth.domain.logins import FailureLimit
-from streamspace_auth.enrolment import NatsEnroller, read_authorities, read_authority
+from streamspace_auth.enrolment import NatsEnroller, Place, read_authorities, read_authority
 from streamspace_auth.handlers import methods, methods_for_clusters
 from streamspace_auth.handlers.clusters import Clusters
 from streamspace_auth.handlers.credentials import CredentialCheck
@@ -84,8 +84,8 @@ def build(
     access = BusAccess(read_authority(settings.bus_authority_file), servers)
     enroller = NatsEnroller(
         seal,
-        nats_urls=settings.enrolment_nats_urls or tuple(settings.nats_url.split(",")),
-        tunnel_url=settings.enrolment_tunnel_url,
+        place=_place(settings),
+        places=_places(settings),
         certificate_authorities=read_authorities(
             settings.enrolment_ca_file or settings.nats_ca_file
         ),
@@ -128,6 +128,25 @@ def build(
             credential_lifetime=timedelta(seconds=settings.agent_credential_lifetime),
         ),
     )
+
+
+def _place(settings: AuthSettings) -> Place:
+    """Where agents find the control plane."""
+    urls = settings.enrolment_nats_urls or tuple(settings.nats_url.split(","))
+    return Place(urls, settings.enrolment_tunnel_url)
+
+
+def _places(settings: AuthSettings) -> dict[ClusterId, Place]:
+    """Clusters whose agents find it elsewhere."""
+    if settings.first_cluster is None:
+        return {}
+    usual = _place(settings)
+    return {
+        ClusterId(settings.first_cluster): Place(
+            settings.first_cluster_nats_urls or usual.nats_urls,
+            settings.first_cluster_tunnel_url or usual.tunnel_url,
+        )
+    }
 
 
 async def prepare(settings: AuthSettings, parts: Parts) -> None:

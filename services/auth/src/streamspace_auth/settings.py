@@ -83,6 +83,19 @@ class AuthSettings(ServiceSettings, DatabaseSettings):
         "Written again when it is missing or no longer fits.",
     )
 
+    first_cluster_nats_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="NATS addresses for the first cluster's agents, with commas between, where "
+        "they are not those of `enrolment_nats_urls`: of agents on the control plane's own "
+        "machine, beside others that come from elsewhere.",
+    )
+    first_cluster_tunnel_url: str | None = Field(
+        default=None,
+        pattern=r"^(ws|wss|http|https)://\S+$",
+        description="The same in place of `enrolment_tunnel_url`. vnc-proxy has to know it too "
+        "(`cluster_tunnel_urls`).",
+    )
+
     access_token_lifetime: int = Field(
         default=900,
         ge=30,
@@ -148,7 +161,7 @@ class AuthSettings(ServiceSettings, DatabaseSettings):
             )
         return self
 
-    @field_validator("enrolment_nats_urls", mode="before")
+    @field_validator("enrolment_nats_urls", "first_cluster_nats_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

@@ -8,6 +8,7 @@ and not for long.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -159,7 +160,8 @@ class Front(asyncio.BufferedProtocol):
             return
         self._answered = True
         self._transport.write(answer.to_bytes())
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # not within TLS
+            self._transport.write_eof()
         self._timer = asyncio.get_running_loop().call_later(LINGER, self.shut)
 
     def _too_slow(self) -> None:
@@ -200,8 +202,8 @@ class DataPort:
     def listening(self) -> bool:
         return self._server is not None
 
-    async def open(self, host: str, port: int) -> None:
-        """Listen; `port` then tells where.
+    async def open(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen; `port` then tells where. With `tls` nothing else is spoken there.
 
         Raises:
             FatalError: the port is taken, or may not be used.
@@ -213,6 +215,8 @@ class DataPort:
             lambda: Front(self._route, self._silent),
             sock=socket,
             backlog=2048,
+            ssl=tls,
+            ssl_handshake_timeout=HEAD_TIMEOUT if tls is not None else None,
         )
 
     async def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Handing a stray dial-back to the replica that waits for it.
+"""Handing a connection on to another server, byte by byte.
 
 Behind one address, a load balancer may send an agent's dial-back to any replica. The
-tunnel's id names the one that waits; the connection is piped there byte by byte, with
-the request as it came and a mark on it, so that it is handed on once and never in
-circles. The extra hop costs about as much as any TCP proxy.
+tunnel's id names the one that waits; the connection is piped there, with the request as
+it came and a mark on it, so that it is handed on once and never in circles. The agents'
+ingress hands on all of its connections. The extra hop costs about as much as any TCP proxy.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class HandOvers:
         await self._tasks.finish(0)
 
     def take(self, transport: asyncio.Transport, data: bytes, host: str, port: int) -> None:
-        """Carry on with `transport`, of which `data` was read, at the peer."""
+        """Carry on with `transport` at the peer, which is sent `data` first."""
         leg = adopt(transport)
 
         async def pipe() -> None:
@@ -43,13 +43,11 @@ class HandOvers:
                 peer = await connect_stream((host, port), timeout=CONNECT_TIMEOUT)
             except OSError as error:
                 log.warning("peer unreachable", host=host, port=port, error=str(error))
-                leg.write(
-                    Answer.problem(502, "The replica that waits is not reachable.").to_bytes()
-                )
+                leg.write(Answer.problem(502, "What this leads to is not reachable.").to_bytes())
                 leg.close()
                 return
             try:
-                peer.write(_marked(data))
+                peer.write(data)
                 await Pump(leg, peer).wait_ended()
             finally:
                 leg.close()
@@ -58,6 +56,7 @@ class HandOvers:
         self._tasks.spawn(f"hand over to {host}:{port}", pipe())
 
 
-def _marked(data: bytes) -> bytes:
+def marked(data: bytes) -> bytes:
+    """A request that says of itself that it was handed on."""
     request_line, rest = data.split(b"\r\n", 1)
     return b"%b\r\n%b: 1\r\n%b" % (request_line, MARK.encode(), rest)

@@ -65,7 +65,7 @@ class Relay:
             tunnels=self.tunnels,
             keepalive=self.keepalive,
             clock=clock,
-            dial_base=settings.advertise_url or settings.tunnel_url,
+            dial_base=settings.dial_base,
             ticket_timeout=settings.ticket_timeout,
             open_timeout=settings.open_timeout,
         )

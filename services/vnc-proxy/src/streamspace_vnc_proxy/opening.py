@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from streamspace_common.contracts.catalog import Protocol
 from streamspace_common.contracts.clusters import OpenTunnel
-from streamspace_common.contracts.ids import SessionId
+from streamspace_common.contracts.ids import ClusterId, SessionId
 from streamspace_common.contracts.problems import ProblemError
 from streamspace_common.contracts.requests import Admission
 from streamspace_common.relay.keepalive import Keepalive
@@ -62,7 +62,7 @@ class Opener:
         tunnels: AwaitedTunnels[Arrival],
         keepalive: Keepalive,
         clock: Clock,
-        dial_base: str,
+        dial_base: Callable[[ClusterId], str],
         ticket_timeout: float,
         open_timeout: float,
     ) -> None:
@@ -156,7 +156,7 @@ class Opener:
         request = OpenTunnel(
             tunnel_id=tunnel.id,
             secret=tunnel.secret,
-            dial_url=f"{self._dial_base}/tunnels/{tunnel.id}",
+            dial_url=f"{self._dial_base(admission.cluster_id)}/tunnels/{tunnel.id}",
             session_id=admission.session_id,
             port=admission.port,
             deadline=self._clock.now() + timedelta(seconds=self._open_timeout),

@@ -20,7 +20,7 @@ from streamspace_vnc_proxy import tickets
 from streamspace_vnc_proxy.apps.port import Apps
 from streamspace_vnc_proxy.domain import Close
 from streamspace_vnc_proxy.front import Answer, HandOver, Outcome, ServedLeg, Upgrade
-from streamspace_vnc_proxy.handover import MARK, HandOvers
+from streamspace_vnc_proxy.handover import MARK, HandOvers, marked
 from streamspace_vnc_proxy.http_head import RequestHead, check_upgrade
 from streamspace_vnc_proxy.opening import Arrival, Opener
 from streamspace_vnc_proxy.policy import UpgradeRate, client_address
@@ -145,7 +145,9 @@ class Router:
         if address is None or head.get(MARK) is not None or not self._gate.peers.allow(*address):
             return Answer.problem(404, "Nobody waits for this tunnel.", Code.NOT_FOUND)
         host, port = address
-        return HandOver(lambda transport, data: self._hand_overs.take(transport, data, host, port))
+        return HandOver(
+            lambda transport, data: self._hand_overs.take(transport, marked(data), host, port)
+        )
 
 
 def _refused(code: Close, reason: str) -> Upgrade:

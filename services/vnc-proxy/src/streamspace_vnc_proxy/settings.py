@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from streamspace_common.contracts.ids import ClusterId, ClusterIdText
 from streamspace_common.runtime.settings import ServiceSettings, service_config
 
 Words = Annotated[tuple[str, ...], NoDecode]
@@ -30,6 +31,12 @@ class VncProxySettings(ServiceSettings):
     tunnel_url: str = Field(
         default="ws://127.0.0.1:8081",
         description="The address agents reach the proxy at (ws or wss), shared by all replicas.",
+    )
+    cluster_tunnel_urls: dict[ClusterIdText, str] = Field(
+        default_factory=dict,
+        description="Where agents of certain clusters reach the proxy instead, as a JSON object "
+        'from cluster to address: `{"local": "ws://127.0.0.1:8081"}` for those on its machine. '
+        "Has to be what their enrolments say.",
     )
     advertise_url: str | None = Field(
         default=None,
@@ -130,6 +137,10 @@ class VncProxySettings(ServiceSettings):
         description="Between not ready and closing the streams, for load balancers to notice.",
     )
 
+    def dial_base(self, cluster: ClusterId) -> str:
+        """Where agents of a cluster are told to dial back to."""
+        return self.cluster_tunnel_urls.get(cluster, self.advertise_url or self.tunnel_url)
+
     @field_validator(
         "peer_hosts", "allowed_origins", "trusted_proxies", mode="before", check_fields=True
     )
@@ -142,12 +153,12 @@ class VncProxySettings(ServiceSettings):
     @field_validator("tunnel_url", "advertise_url")
     @classmethod
     def _is_websocket_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"ws", "wss"} or not parts.hostname:
-            raise ValueError("it does not begin with ws:// or wss:// and a host")
-        return value.rstrip("/")
+        return None if value is None else _websocket_url(value)
+
+    @field_validator("cluster_tunnel_urls")
+    @classmethod
+    def _are_websocket_urls(cls, value: dict[str, str]) -> dict[str, str]:
+        return {cluster: _websocket_url(url) for cluster, url in value.items()}
 
     @field_validator("replica_address")
     @classmethod
@@ -168,3 +179,15 @@ class VncProxySettings(ServiceSettings):
         if self.peer_hosts and self.replica_address is None:
             raise ValueError("peer_hosts is set, so replica_address must be set too")
         return self
+
+
+def _websocket_url(value: str) -> str:
+    """It, without a slash at its end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(value)
+    if parts.scheme not in {"ws", "wss"} or not parts.hostname:
+        raise ValueError("it does not begin with ws:// or wss:// and a host")
+    return value.rstrip("/")
