@@ -12,6 +12,10 @@ PORT ?= 8080
 STREAM_PORT ?= 8081
 DATA ?= .streamspace
 NAME ?= admin
+# AGENTS_HOST=hub.example.org lets agents of other machines in: docs/how-to/connect-a-cluster.md
+agents_option = $(if $(AGENTS_$(1)),--agents-$(2) $(AGENTS_$(1)))
+AGENTS = $(call agents_option,HOST,host) $(call agents_option,PORT,port) $(call agents_option,LISTEN,listen) \
+	$(call agents_option,CERTIFICATE,certificate) $(call agents_option,KEY,key) $(call agents_option,CA,ca)
 
 ##@ Run
 
@@ -22,7 +26,7 @@ help: ## List the targets
 .PHONY: up
 up: ## Set up what is missing and run StreamSpace on this machine (PORT=8080)
 	@$(BOOTSTRAP) run
-	@exec $(BIN)/streamspace-embedded up --data $(DATA) --port $(PORT) --stream-port $(STREAM_PORT)
+	@exec $(BIN)/streamspace-embedded up --data $(DATA) --port $(PORT) --stream-port $(STREAM_PORT) $(AGENTS)
 
 .PHONY: down
 down: ## Stop a StreamSpace that runs in another terminal
@@ -32,6 +36,14 @@ down: ## Stop a StreamSpace that runs in another terminal
 .PHONY: recover-admin
 recover-admin: ## Give an admin a new password, while StreamSpace runs (NAME=admin)
 	@$(BIN)/streamspace-embedded recover-admin --data $(DATA) --name $(NAME)
+
+.PHONY: agent
+agent: ## Set up what is missing and run a cluster's agent on this machine (ENROLMENT=east.json)
+	@test -r "$(ENROLMENT)" || { echo "Give the file that enrolling the cluster made: make agent ENROLMENT=east.json"; exit 1; }
+	@$(BOOTSTRAP) agent
+	@mkdir -p $(DATA)
+	@STREAMSPACE_AGENT_ENROLMENT_FILE=$(ENROLMENT) STREAMSPACE_AGENT_STATE_DIR=$(DATA)/$(basename $(notdir $(ENROLMENT))) \
+		exec $(BIN)/streamspace-agent
 
 .PHONY: setup
 setup: ## Install everything for development, and nothing more

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Installs what StreamSpace needs on this machine, so that one command is enough.
 
-`make up` and `make test` call it with the system's Python, before anything of ours
+`make up`, `make agent` and `make test` call it with the system's Python, before anything of ours
 is installed: it uses the standard library alone. What is current already is left
 alone (each step keeps a stamp of what it was made from), so that a second start
 costs a fraction of a second.
 
-Usage: bootstrap.py run | develop | bench [--no-apt]
+Usage: bootstrap.py run | agent | develop | bench [--no-apt]
 """
 
 from __future__ import annotations
@@ -295,7 +295,8 @@ def progress(title: str) -> Iterator[None]:
     print(f" {time.monotonic() - began:.0f} s", flush=True)
 
 
-def steps(*, develop: bool) -> list[Step]:
+def steps(*, develop: bool, web: bool = True) -> list[Step]:
+    """What has to be made; `web` with the web app, which an agent alone has no use for."""
     projects = [ROOT / path / "pyproject.toml" for path in PACKAGES]
     python_inputs = [*projects, ROOT / "pyproject.toml", ROOT / "constraints.txt"]
     kind = "develop" if develop else "run"
@@ -305,7 +306,7 @@ def steps(*, develop: bool) -> list[Step]:
     stamp = "python-develop" if develop or developed.exists() else "python-run"
     if stamp == "python-develop":
         extra, kind = ["--group", "dev"], "develop"
-    return [
+    python = [
         Step(
             "Python packages",
             stamp,
@@ -314,6 +315,11 @@ def steps(*, develop: bool) -> list[Step]:
             VENV / "bin" / "streamspace-embedded",
             check=find_python,
         ),
+    ]
+    if not web:
+        return python
+    return [
+        *python,
         Step(
             "Web packages",
             "web-packages",
@@ -337,7 +343,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("purpose", choices=["run", "develop", "bench"])
+    parser.add_argument("purpose", choices=["run", "agent", "develop", "bench"])
     parser.add_argument(
         "--no-apt",
         action="store_true",
@@ -345,13 +351,14 @@ def main() -> None:
         help="never install Debian packages; say what is missing instead (STREAMSPACE_NO_APT=1)",
     )
     arguments = parser.parse_args()
-    wanted = {"run": TO_RUN, "develop": TO_TEST, "bench": TO_BENCH}[arguments.purpose]
+    purpose: str = arguments.purpose
+    wanted = {"run": TO_RUN, "agent": TO_RUN, "develop": TO_TEST, "bench": TO_BENCH}[purpose]
     LOG.parent.mkdir(exist_ok=True)
     try:
         # Two terminals must not install at once; the second finds everything done.
         with (LOG.parent / "setup.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            todo = steps(develop=arguments.purpose != "run")
+            todo = steps(develop=purpose in {"develop", "bench"}, web=purpose != "agent")
             for step in todo:
                 if not step.current:
                     step.check()

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,10 @@ class Stack:
         ]
 
 
-def launch(data: Path, settings: Mapping[str, str] | None = None) -> Stack:
+def launch(
+    data: Path, settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
+) -> Stack:
+    """Start it, with more variables and more options of `up`; see `wait_until_ready`."""
     data.mkdir(parents=True, exist_ok=True)
     port, stream_port = free_port(), free_port()
     log = data.parent / f"{data.name}.log"
@@ -190,6 +193,7 @@ def launch(data: Path, settings: Mapping[str, str] | None = None) -> Stack:
             [
                 sys.executable, "-m", "streamspace_embedded.main", "up",
                 "--data", str(data), "--port", str(port), "--stream-port", str(stream_port),
+                *options,
             ],
             cwd=REPOSITORY,
             env=environment,

@@ -149,3 +149,8 @@ def test_a_step_is_current_until_what_it_is_made_from_changes(bootstrap, tmp_pat
 def test_everything_that_is_packaged_is_installed(bootstrap):
     found = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/pyproject.toml")}
     assert set(bootstrap.PACKAGES) == found
+
+
+def test_an_agent_alone_needs_no_web_app(bootstrap):
+    assert [step.title for step in bootstrap.steps(develop=False, web=False)] == ["Python packages"]
+    assert "Web app" in [step.title for step in bootstrap.steps(develop=False)]

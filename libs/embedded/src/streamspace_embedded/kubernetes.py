@@ -17,7 +17,7 @@ from typing import Any
 from streamspace_common.bus import credentials
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.runtime.private_files import write_private
-from streamspace_embedded import certificates, containers, trust
+from streamspace_embedded import authority, containers, trust
 from streamspace_embedded.certificates import Pair
 from streamspace_embedded.layout import Layout
 from streamspace_embedded.trust import Secrets
@@ -25,6 +25,7 @@ from streamspace_embedded.trust import Secrets
 NAMESPACE = "streamspace"
 POSTGRES_CA = "postgres-ca.crt"
 _MOUNT = "/secrets"
+_NATS_CERTIFICATE = "nats-server"
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,14 @@ def manifests(
     trust.renew(layout, passwords="database-passwords" in renew, cookie_key="cookie-key" in renew)
     known = trust.load(layout)
     trust.write_operators(layout, known)
-    authority, server = _certificates(layout, names, now, renew="certificates" in renew)
+    vouching, server = authority.server_certificate(
+        layout, _NATS_CERTIFICATE, names, now, renew="certificates" in renew
+    )
     signed = _signed(layout, known, renew="credentials" in renew)
     superuser = containers.superuser_password(layout)
     # For people, who have the folder: in no Secret.
     trust.write_operators(layout, known)
-    found = holders(known, superuser, postgres, authority.certificate, server, signed)
+    found = holders(known, superuser, postgres, vouching.certificate, server, signed)
     return {
         "apiVersion": "v1",
         "kind": "List",
@@ -85,7 +88,7 @@ def holders(
     known: Secrets,
     superuser: str,
     postgres: Postgres,
-    authority: str,
+    vouching: str,
     server: Pair,
     signed: Mapping[str, str],
 ) -> containers.Files:
@@ -96,7 +99,7 @@ def holders(
         files["nats.creds"] = signed[service]
         if service == "auth":
             files["bus-accounts.creds"] = signed[_BUS_ACCOUNTS]
-        files["ca.crt"] = authority
+        files["ca.crt"] = vouching
         if "database_url" in files:
             files["database_url"] += postgres.options
             if postgres.authorities:
@@ -105,7 +108,7 @@ def holders(
         "accounts.conf": signed[_ACCOUNTS],
         "tls.crt": server.certificate,
         "tls.key": server.key,
-        "ca.crt": authority,
+        "ca.crt": vouching,
     }
     if not postgres.outside:
         found["postgres"] = {"password": superuser}
@@ -153,30 +156,3 @@ def _signed(layout: Layout, known: Secrets, *, renew: bool) -> dict[str, str]:
     texts[_BUS_ACCOUNTS] = credentials.account_credentials(known.trust)
     write_private(path, json.dumps({"rights": rights, "texts": texts}, indent=2) + "\n")
     return texts
-
-
-def _certificates(
-    layout: Layout, names: Sequence[str], now: datetime, *, renew: bool
-) -> tuple[Pair, Pair]:
-    """The authority, which stays, and the servers' certificate."""
-    authority = _read(layout, "ca")
-    if authority is None:
-        authority = certificates.new_authority(now)
-        _write(layout, "ca", authority)
-    server = _read(layout, "nats-server")
-    if server is None or renew or not certificates.is_current(server, authority, names, now):
-        server = certificates.new_server(authority, names, now)
-        _write(layout, "nats-server", server)
-    return authority, server
-
-
-def _read(layout: Layout, name: str) -> Pair | None:
-    certificate, key = (layout.secrets / f"{name}.{end}" for end in ("crt", "key"))
-    if not (certificate.exists() and key.exists()):
-        return None
-    return Pair(certificate.read_text(), key.read_text())
-
-
-def _write(layout: Layout, name: str, pair: Pair) -> None:
-    write_private(layout.secrets / f"{name}.key", pair.key)
-    write_private(layout.secrets / f"{name}.crt", pair.certificate)

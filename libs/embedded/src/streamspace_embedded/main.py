@@ -12,24 +12,25 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from streamspace_embedded import databases, orphans, trust, wiring
+from streamspace_embedded import databases, ingress, orphans, trust, wiring
 from streamspace_embedded.accounts import AccountError
 from streamspace_embedded.children import Program, StartError, Watcher, http_probe
+from streamspace_embedded.ingress import Ingress
 from streamspace_embedded.layout import Layout, trim_log
-from streamspace_embedded.ports import free_port, is_free
+from streamspace_embedded.machine import check_machine
+from streamspace_embedded.ports import free_port
 from streamspace_embedded.postgres import PostgresError, PostgresServer
 from streamspace_embedded.servers import PostgresChild, nats_program
 
-DESKTOP_PROGRAMS = {"Xvnc": "tigervnc-standalone-server", "openbox": "openbox", "xterm": "xterm"}
 _START_TIMEOUT = 60.0
 _TRIM_EVERY = 60.0
 
@@ -41,11 +42,21 @@ def tell(message: str) -> None:
 class Launcher:
     """One run of everything."""
 
-    def __init__(self, layout: Layout, *, host: str, port: int, stream_port: int) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        host: str,
+        port: int,
+        stream_port: int,
+        ingress: Ingress | None = None,
+    ) -> None:
         self._layout = layout
         self._host, self._port, self._stream_port = host, port, stream_port
+        self._ingress = ingress
+        self._names = (*wiring.NAMES, *((wiring.INGRESS,) if ingress else ()))
         self._watcher = Watcher(lambda message: tell(f"  {message}"), self._write_state)
-        self._expected = {"postgres", "nats", *wiring.NAMES}
+        self._expected = {"postgres", "nats", *self._names}
         self._health: dict[str, str] = {}
         self._began = time.monotonic()
 
@@ -70,7 +81,7 @@ class Launcher:
             if starting.done():
                 starting.result()
                 self._greet()
-                await self._keep_logs_small_until(stop)
+                await self._keep_house_until(stop)
         finally:
             starting.cancel()
             stopped.cancel()
@@ -78,10 +89,15 @@ class Launcher:
             await self._stop()
 
     async def _start(self) -> None:
-        ports = self._layout.inner_ports("nats", "monitoring", "postgres")
+        more = ("websocket",) if self._ingress else ()
+        ports = self._layout.inner_ports("nats", "monitoring", "postgres", *more)
         known = trust.load(self._layout)
         config = trust.write_credentials(
-            self._layout, known, nats_port=ports["nats"], monitoring_port=ports["monitoring"]
+            self._layout,
+            known,
+            nats_port=ports["nats"],
+            monitoring_port=ports["monitoring"],
+            websocket_port=ports.get("websocket"),
         )
         addresses = wiring.Addresses(
             host=self._host,
@@ -89,7 +105,8 @@ class Launcher:
             stream_port=self._stream_port,
             nats_port=ports["nats"],
             postgres_port=ports["postgres"],
-            health_ports={name: free_port() for name in wiring.NAMES},
+            health_ports={name: free_port() for name in self._names},
+            ingress=self._agents_way(ports),
         )
         server = PostgresServer(self._layout.postgres, port=ports["postgres"])
         await self._watcher.start(
@@ -111,9 +128,15 @@ class Launcher:
                 # The very first start: it makes the streams, and the others need not complain.
                 with self._progress(process.name):
                     await self._watcher.wait_ready(process.name, _START_TIMEOUT)
-        for name in wiring.NAMES:
+        for name in self._names:
             with self._progress(name):
                 await self._watcher.wait_ready(name, _START_TIMEOUT)
+
+    def _agents_way(self, ports: Mapping[str, int]) -> wiring.AgentsWay | None:
+        if self._ingress is None:
+            return None
+        certificate = self._ingress.prepare(self._layout, datetime.now(UTC))
+        return wiring.AgentsWay(self._ingress, certificate, ports["websocket"])
 
     def _program(self, process: wiring.Process, addresses: wiring.Addresses) -> Program:
         health = f"http://127.0.0.1:{addresses.health_ports[process.name]}"
@@ -141,18 +164,27 @@ class Launcher:
         )
         await self._watcher.stop_all(
             ["gateway", wiring.AGENT],
-            ["vnc-proxy", "catalog-sync", "auth"],
+            [wiring.INGRESS, "vnc-proxy", "catalog-sync", "auth"],
             ["session"],
             ["nats", "postgres"],
         )
         self._layout.state.unlink(missing_ok=True)
 
-    async def _keep_logs_small_until(self, stop: asyncio.Event) -> None:
+    async def _keep_house_until(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            if self._ingress is not None:
+                await asyncio.to_thread(self._renew_certificate, self._ingress)
             for name in self._expected:
                 await asyncio.to_thread(trim_log, self._layout.log(name))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _TRIM_EVERY)
+
+    def _renew_certificate(self, ingress: Ingress) -> None:
+        """In time, and for however long this runs; the ingress takes up what it finds."""
+        try:
+            ingress.prepare(self._layout, datetime.now(UTC))
+        except OSError as error:
+            tell(f"  The ingress' certificate cannot be made anew: {error.strerror}")
 
     @contextlib.contextmanager
     def _progress(self, what: str) -> Iterator[None]:
@@ -188,6 +220,8 @@ class Launcher:
                 "Sign in as admin with the password shown at the first start, "
                 "or the one you chose since."
             )
+        if self._ingress is not None:
+            tell(f"Agents of other machines are let in at {self._ingress.tunnel_url}.")
         tell("Ctrl-C stops everything.")
 
     def _write_state(self) -> None:
@@ -239,31 +273,20 @@ def _running(layout: Layout) -> dict[str, object]:
         return {}
 
 
-def _check_machine(port: int, stream_port: int) -> None:
-    """Refuse at once what cannot work, in one sentence."""
-    for number, option in ((port, "PORT"), (stream_port, "STREAM_PORT")):
-        if not is_free(number):
-            raise StartError(
-                f"Port {number} is taken by another program. Stop it, or choose another one: "
-                f"make up {option}={number + 1000}"
-            )
-    missing = [
-        package for program, package in DESKTOP_PROGRAMS.items() if not shutil.which(program)
-    ]
-    if missing:
-        tell(
-            "  Desktops cannot start before you install some programs:\n"
-            f"    sudo apt-get install --no-install-recommends {' '.join(missing)}"
-        )
-
-
 def up(arguments: argparse.Namespace) -> None:
     layout = Layout(arguments.data.resolve())
     layout.make()
+    asked = ingress.from_arguments(arguments)
     with _lock(layout):
-        _check_machine(arguments.port, arguments.stream_port)
+        advice = check_machine(arguments.port, arguments.stream_port, asked)
+        if advice is not None:
+            tell(f"  {advice}")
         launcher = Launcher(
-            layout, host=arguments.host, port=arguments.port, stream_port=arguments.stream_port
+            layout,
+            host=arguments.host,
+            port=arguments.port,
+            stream_port=arguments.stream_port,
+            ingress=asked,
         )
         asyncio.run(launcher.run())
 
@@ -310,6 +333,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="web app and API (%(default)s)")
     parser.add_argument("--stream-port", type=int, default=8081, help="streams (%(default)s)")
+    ingress.add_arguments(parser)
     arguments = parser.parse_args()
     try:
         {"up": up, "down": down, "recover-admin": recover_admin}[arguments.command](arguments)

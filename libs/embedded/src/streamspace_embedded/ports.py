@@ -1,5 +1,6 @@
 """TCP ports on the loopback interface: free ones, and whether one is taken."""
 
+import errno
 import random
 import socket
 
@@ -21,13 +22,22 @@ def free_port(host: str = LOOPBACK) -> int:
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen there now."""
-    with socket.socket() as probe:
+    return obstacle(port, host) is None
+
+
+def obstacle(port: int, host: str = LOOPBACK) -> str | None:
+    """Why no server could listen there now, in words that follow "Port 80"; None if it could."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
-    return True
+        except PermissionError:
+            return "may not be used by you: ports below 1024 mostly are for root"
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return "is taken by another program"
+            return f"cannot be had at {host}: {(error.strerror or str(error)).lower()}"
+    return None
 
 
 def answers(port: int, host: str = LOOPBACK, timeout: float = 0.5) -> bool:

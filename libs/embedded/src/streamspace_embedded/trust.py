@@ -87,7 +87,12 @@ def _key() -> str:
 
 
 def write_credentials(
-    layout: Layout, known: Secrets, *, nats_port: int, monitoring_port: int | None = None
+    layout: Layout,
+    known: Secrets,
+    *,
+    nats_port: int,
+    monitoring_port: int | None = None,
+    websocket_port: int | None = None,
 ) -> Path:
     """Write what the NATS server and the services read; gives the server's configuration.
 
@@ -109,6 +114,7 @@ def write_credentials(
             port=nats_port,
             store_dir=layout.nats / "store",
             http_port=monitoring_port,
+            websocket_port=websocket_port,
         ),
     )
     return config

@@ -1,9 +1,11 @@
 """Which process gets which settings: pure, so that a glance shows who knows what."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamspace_embedded.ingress import Certificate, Ingress
 from streamspace_embedded.layout import Layout
 from streamspace_embedded.trust import Secrets
 
@@ -21,6 +23,17 @@ class Addresses:
     nats_port: int
     postgres_port: int
     health_ports: Mapping[str, int]
+    ingress: "AgentsWay | None" = None
+
+
+@dataclass(frozen=True)
+class AgentsWay:
+    """How agents of other machines come in."""
+
+    ingress: Ingress
+    certificate: Certificate
+    websocket_port: int
+    """NATS' own, on loopback, where the ingress leads."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Process:
 SERVICES_IN_ORDER = ("session", "auth", "catalog-sync", "gateway", "vnc-proxy")
 """Session first: it makes the streams that the others publish to."""
 NAMES = (*SERVICES_IN_ORDER, AGENT)
+INGRESS = "agent-ingress"
 
 _ONLY_FOR_AUTH = ("STREAMSPACE_ADMIN_PASSWORD", "STREAMSPACE_AUTH_ADMIN_PASSWORD")
 
@@ -60,7 +74,7 @@ def processes(
             "ADMIN_PASSWORD_FILE": str(layout.admin_password),
             "BUS_AUTHORITY_FILE": str(layout.bus_authority),
             "BUS_ACCOUNTS_CREDENTIALS": str(layout.bus_accounts),
-            "ENROLMENT_TUNNEL_URL": f"ws://127.0.0.1:{addresses.stream_port}",
+            **_enrolments(addresses),
             "FIRST_CLUSTER": CLUSTER,
             "FIRST_CLUSTER_FILE": str(layout.enrolment),
         },
@@ -78,7 +92,7 @@ def processes(
         "vnc-proxy": {
             "LISTEN_HOST": addresses.host,
             "LISTEN_PORT": str(addresses.stream_port),
-            "TUNNEL_URL": f"ws://127.0.0.1:{addresses.stream_port}",
+            **_tunnels(addresses),
             # Kept, so that a restart does not send people back to the start page.
             "COOKIE_KEY": secrets.cookie_key,
         },
@@ -105,7 +119,52 @@ def processes(
     found.append(
         Process(AGENT, "streamspace-agent", _environment(AGENT, agent, addresses, outer, "AGENT"))
     )
+    if addresses.ingress is not None:
+        door = _of_ingress(addresses.ingress, addresses)
+        found.append(
+            Process(
+                INGRESS, f"streamspace-{INGRESS}", _environment(INGRESS, door, addresses, outer)
+            )
+        )
     return found
+
+
+def _of_ingress(way: AgentsWay, addresses: Addresses) -> dict[str, str]:
+    return {
+        "LISTEN_HOST": way.ingress.listen,
+        "LISTEN_PORT": str(way.ingress.port),
+        "CERTIFICATE_FILE": str(way.certificate.certificate),
+        "KEY_FILE": str(way.certificate.key),
+        "BUS_ADDRESS": f"127.0.0.1:{way.websocket_port}",
+        "RELAY_ADDRESS": f"127.0.0.1:{addresses.stream_port}",
+    }
+
+
+def _enrolments(addresses: Addresses) -> dict[str, str]:
+    """What auth tells agents: where to go from here, and from elsewhere."""
+    here = f"ws://127.0.0.1:{addresses.stream_port}"
+    way = addresses.ingress
+    if way is None:
+        return {"ENROLMENT_TUNNEL_URL": here}
+    trusted = way.certificate.authority
+    return {
+        "ENROLMENT_NATS_URLS": way.ingress.nats_url,
+        "ENROLMENT_TUNNEL_URL": way.ingress.tunnel_url,
+        **({"ENROLMENT_CA_FILE": str(trusted)} if trusted else {}),
+        "FIRST_CLUSTER_NATS_URLS": f"nats://127.0.0.1:{addresses.nats_port}",
+        "FIRST_CLUSTER_TUNNEL_URL": here,
+    }
+
+
+def _tunnels(addresses: Addresses) -> dict[str, str]:
+    """What the relay has agents dial: the same as `_enrolments` tells them."""
+    here = f"ws://127.0.0.1:{addresses.stream_port}"
+    if addresses.ingress is None:
+        return {"TUNNEL_URL": here}
+    return {
+        "TUNNEL_URL": addresses.ingress.ingress.tunnel_url,
+        "CLUSTER_TUNNEL_URLS": json.dumps({CLUSTER: here}),
+    }
 
 
 def _environment(

@@ -262,6 +262,15 @@ def _resolver(directory: Path) -> list[str]:
     ]
 
 
+def _websockets(host: str, port: int) -> list[str]:
+    return [
+        "websocket {",
+        f"  listen: {json.dumps(f'{host}:{port}')}",
+        "  no_tls: true",
+        "}",
+    ]
+
+
 def server_config(
     trust: Trust,
     *,
@@ -269,6 +278,7 @@ def server_config(
     store_dir: Path,
     host: str = "127.0.0.1",
     http_port: int | None = None,
+    websocket_port: int | None = None,
     name: str = "streamspace",
     max_file_bytes: int = 40 * _GIGABYTE,
 ) -> str:
@@ -281,6 +291,8 @@ def server_config(
             share one.
         host: an address of this machine.
         http_port: monitoring on loopback, which has no authentication; None for none.
+        websocket_port: where clients come through WebSockets, on `host`, for the agents'
+            ingress, which ends their TLS; None for nowhere.
         name: the server's name in monitoring.
         max_file_bytes: has to exceed the sum of the streams' `max_bytes`.
     """
@@ -303,6 +315,7 @@ def server_config(
         "  sync_interval: always",
         "  limits { default_max_consumers: 5000 }",
         "}",
+        *(_websockets(host, websocket_port) if websocket_port is not None else []),
         *_resolver(store_dir / "accounts"),
         accounts_config(trust),
     ]
