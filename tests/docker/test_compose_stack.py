@@ -11,7 +11,7 @@ import secrets
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from tests.support import base_images, compose
 from tests.support.built_images import REPOSITORY, compose_services
 from tests.support.debian import UnavailableError
 from tests.support.engine import Engine, EngineError
-from tests.support.stack import ADMIN_PASSWORD, Api, sign_in
+from tests.support.stack import ADMIN_PASSWORD, Api, patiently, sign_in
 from tests.support.web_session import Address, connect
 
 from streamspace_embedded.ports import free_port
@@ -270,6 +270,88 @@ async def test_a_session_reaches_none_of_the_control_plane(composed: Composed, a
         assert composed.engine.docker("exec", desktop, "sh", "-c", tried) == "refused", name
     assert (await admin.delete(session["id"])).status_code == 202
     await admin.wait_for(session["id"], "terminated", seconds=60)
+
+
+async def test_agents_of_other_machines_are_let_in_with_one_more_file(
+    composed: Composed, admin: Api
+) -> None:
+    """The address is this engine's own; the way is the one from elsewhere, TLS included."""
+    port, name = free_port(), f"{composed.prefix}-elsewhere"
+    more = replace(
+        composed,
+        command=[*composed.command, "-f", str(REPOSITORY / "docker-compose.agents.yml")],
+        environment={**composed.environment, "AGENTS_HOST": "127.0.0.1", "AGENTS_PORT": str(port)},
+    )
+    try:
+        more.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", "300")
+        enrolment = (
+            await patiently(
+                lambda: admin.post("/clusters", json={"id": "elsewhere"}), accepted=(201,)
+            )
+        ).json()
+        assert enrolment["natsUrls"] == [f"wss://127.0.0.1:{port}/bus"]
+        composed.engine.docker(
+            "run", "--detach", "--name", name, "--network", "host", "--read-only", "--volume", "/state",
+            "--env", "STREAMSPACE_AGENT_RUNTIME=null", "--env", "STREAMSPACE_AGENT_ENROLMENT",
+            "--env", "STREAMSPACE_HEALTH_PORT=0", "streamspace/agent:0.1.0",
+            environment={"STREAMSPACE_AGENT_ENROLMENT": json.dumps(enrolment)},
+        )  # fmt: skip
+        template = await the_template(admin)
+        for cluster in ("elsewhere", "local"):
+            await online(admin, cluster)
+            session = await admin.launch(template, clusterId=cluster)
+            await admin.wait_for(session["id"], "running", seconds=90)
+            answer = await admin.post(
+                f"/sessions/{session['id']}/connect", json={"role": "control"}
+            )
+            assert answer.status_code == 200, answer.text
+            if cluster == "local":
+                await first_picture(answer.json(), composed.stream_port)
+            else:
+                await echoes(answer.json(), composed.stream_port)
+            assert (await admin.delete(session["id"])).status_code == 202
+            await admin.wait_for(session["id"], "terminated", seconds=60)
+    except (AssertionError, TimeoutError) as error:
+        said = logs(composed.engine, name)
+        raise AssertionError(f"{error}\n{said}\n{more.compose('logs', '--tail', '12')}") from error
+    finally:
+        composed.engine.docker("rm", "--force", "--volumes", name)
+        composed.compose(
+            "up", "--detach", "--no-build", "--remove-orphans", "--wait", "--wait-timeout", "300"
+        )
+
+
+def logs(engine: Engine, container: str) -> str:
+    done = subprocess.run(
+        ["docker", "logs", "--tail", "12", container],
+        env={**os.environ, "DOCKER_HOST": engine.url},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout
+
+
+async def online(admin: Api, cluster: str) -> None:
+    async with asyncio.timeout(90):
+        while True:
+            answer = await admin.get(f"/clusters/{cluster}")
+            if answer.status_code == 200 and answer.json()["presence"] == "online":
+                return
+            await asyncio.sleep(0.2)
+
+
+async def echoes(ticket: dict[str, Any], stream_port: int) -> None:
+    """Connect as a viewer does to a session of the null runtime."""
+    url = urlsplit(ticket["url"])._replace(netloc=f"127.0.0.1:{stream_port}").geturl()
+    async with (
+        asyncio.timeout(30),
+        websockets.connect(url, subprotocols=ticket["protocols"], compression=None) as viewer,
+    ):
+        await viewer.send(b"RFB 003.008\n")
+        heard = b""
+        while b"RFB 003.008\n" not in heard:
+            piece = await viewer.recv()
+            assert isinstance(piece, bytes)
+            heard += piece
 
 
 async def test_the_passwords_shown_once_are_the_ones_that_were_given(composed: Composed) -> None:

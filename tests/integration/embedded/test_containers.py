@@ -23,11 +23,14 @@ import yaml
 from streamspace_common.bus import Bus
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.runtime.settings import SECRETS_DIR, load
+from streamspace_common.runtime.supervisor import Supervisor
 from streamspace_common.testing.nats import NatsServer
 from streamspace_embedded import containers
 from streamspace_embedded.ports import free_port
 from streamspace_embedded.postgres import FAST_AND_FORGETFUL, PostgresServer
 from streamspace_embedded.settings_reference import SETTINGS
+from streamspace_vnc_proxy.agent_ingress.main import start as start_ingress
+from streamspace_vnc_proxy.agent_ingress.settings import AgentIngressSettings
 
 COMPOSE: dict[str, Any] = yaml.safe_load(
     (Path(__file__).parents[3] / "docker-compose.yml").read_text()
@@ -114,6 +117,54 @@ async def connect(installation: Path, nats: NatsServer, service: str, inbox: str
     credentials = installation / "secrets" / service / "nats.creds"
     async with asyncio.timeout(20):
         return await Bus.connect(nats.url, name=service, credentials=credentials, inbox=inbox)
+
+
+async def test_an_agent_of_another_machine_comes_in_through_what_was_written(
+    tmp_path: Path,
+) -> None:
+    """The ingress with its folder, NATS with its own, and what auth tells agents to trust."""
+    run(tmp_path, "secrets", "--agents-host", "localhost")
+    port = free_port()
+    nats = server_of(tmp_path)
+    written = f'"0.0.0.0:{containers.NATS_WEBSOCKET_PORT}"'
+    assert nats.config is not None
+    assert written in nats.config
+    nats.config = nats.config.replace(written, f'"127.0.0.1:{port}"')
+    own = tmp_path / "secrets" / containers.INGRESS
+    assert sorted(path.name for path in own.iterdir()) == ["tls.crt", "tls.key"]
+    supervisor = Supervisor("agent-ingress", drain_timeout=10)
+    settings = AgentIngressSettings(
+        listen_port=0,
+        certificate_file=own / "tls.crt",
+        key_file=own / "tls.key",
+        bus_address=f"127.0.0.1:{port}",
+    )
+    nats.start()
+    try:
+        ingress = await start_ingress(settings, supervisor)
+        running = asyncio.create_task(supervisor.run())
+        bus = await Bus.connect(
+            f"wss://localhost:{ingress.port}/bus",
+            name="agent",
+            credentials=tmp_path / "secrets/gateway/nats.creds",
+            ca_file=tmp_path / "secrets/auth/ca.crt",
+            inbox=SERVICES["gateway"].inbox,
+            patience=20,
+        )
+        assert bus.connected
+        await bus.close()
+        supervisor.stop()
+        await running
+    finally:
+        nats.stop()
+
+
+def test_without_being_asked_to_nothing_is_made_for_agents_of_other_machines(
+    installation: Path,
+) -> None:
+    assert "websocket" not in (installation / "secrets/nats/nats.conf").read_text()
+    assert not list(installation.rglob("*.crt"))
+    assert not (installation / "secrets" / containers.INGRESS).exists()
 
 
 async def test_databases_are_made_and_each_service_reaches_its_own(installation: Path) -> None:

@@ -28,7 +28,7 @@ import asyncpg
 from streamspace_common.bus import credentials
 from streamspace_common.contracts.permissions import SERVICES
 from streamspace_common.runtime.private_files import write_private
-from streamspace_embedded import databases, trust
+from streamspace_embedded import authority, databases, ingress, trust
 from streamspace_embedded.layout import Layout
 from streamspace_embedded.trust import Secrets
 
@@ -36,6 +36,8 @@ SUPERUSER = "streamspace"
 """Of the PostgreSQL container; `databases` is the only one that signs in as it."""
 NATS_PORT = 4222
 NATS_MONITORING_PORT = 8222
+NATS_WEBSOCKET_PORT = 9222
+INGRESS = "agent-ingress"
 NATS_STORE = Path("/data/nats/store")
 """JetStream's folder, by the path under which its container mounts it."""
 ADMIN_URL = "STREAMSPACE_ADMIN_URL"
@@ -49,11 +51,14 @@ _DATABASE_OF = {"auth": "auth", "session": "session", "catalog-sync": "catalog"}
 Files = dict[str, dict[str, str]]
 
 
-def files(known: Secrets, *, postgres_password: str, postgres: str) -> Files:
+def files(
+    known: Secrets, *, postgres_password: str, postgres: str, websockets: bool = False
+) -> Files:
     """Holder -> file name -> content: who knows what, at a glance.
 
     A service reads a file named like a setting as that setting (`STREAMSPACE_SECRETS_DIR`).
-    `postgres` is the server's host and port.
+    `postgres` is the server's host and port; with `websockets` NATS has a listener for the
+    agents' ingress.
     """
     found: Files = {
         service: {"nats.creds": credentials.service_credentials(known.trust.services, service)}
@@ -76,26 +81,46 @@ def files(known: Secrets, *, postgres_password: str, postgres: str) -> Files:
             host="0.0.0.0",
             http_port=NATS_MONITORING_PORT,
             store_dir=NATS_STORE,
+            websocket_port=NATS_WEBSOCKET_PORT if websockets else None,
         )
     }
     found["postgres"] = {"password": postgres_password}
     return found
 
 
-def write_secrets(installation: Path, into: Path, *, postgres: str) -> None:
-    """Make what is missing, and give every holder its files."""
+def write_secrets(
+    installation: Path, into: Path, *, postgres: str, agents_host: str | None = None
+) -> None:
+    """Make what is missing, and give every holder its files.
+
+    `agents_host` is the name or address by which agents of other machines reach this one;
+    None lets none in.
+    """
     layout = Layout(installation)
     layout.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
     password = superuser_password(layout)
     known = trust.load(layout)
     # For people, so they lie beside what they are made from, and in no container's folder.
     trust.write_operators(layout, known)
-    found = files(known, postgres_password=password, postgres=postgres)
+    found = files(
+        known, postgres_password=password, postgres=postgres, websockets=agents_host is not None
+    )
+    if agents_host is not None:
+        _add_certificate(found, layout, agents_host)
     for holder, contents in found.items():
         folder = into / holder
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in contents.items():
             write_private(folder / name, content.rstrip("\n") + "\n")
+
+
+def _add_certificate(found: Files, layout: Layout, agents_host: str) -> None:
+    """Give the ingress its certificate, and auth what enrolments tell agents to trust."""
+    vouching, server = authority.server_certificate(
+        layout, INGRESS, [agents_host], datetime.now(UTC)
+    )
+    found[INGRESS] = {"tls.crt": server.certificate, "tls.key": server.key}
+    found["auth"]["ca.crt"] = vouching.certificate
 
 
 def superuser_password(layout: Layout) -> str:
@@ -147,7 +172,12 @@ def main() -> None:
     try:
         match arguments.command:
             case "secrets":
-                write_secrets(arguments.installation, arguments.into, postgres=arguments.postgres)
+                write_secrets(
+                    arguments.installation,
+                    arguments.into,
+                    postgres=arguments.postgres,
+                    agents_host=arguments.agents_host,
+                )
             case "databases":
                 create_databases(
                     arguments.installation,
@@ -204,7 +234,13 @@ def _parser() -> argparse.ArgumentParser:
     composed.add_argument(
         "--into", type=Path, default=Path("/secrets"), help="the holders' folders (%(default)s)"
     )
-    commands.add_parser("secrets", parents=[shared, composed], help="files, for compose")
+    writing = commands.add_parser("secrets", parents=[shared, composed], help="files, for compose")
+    writing.add_argument(
+        "--agents-host",
+        type=ingress.checked_host,
+        metavar="HOST",
+        help="name or address by which agents of other machines reach this one",
+    )
     making = commands.add_parser("databases", parents=[shared, composed], help="roles, databases")
     making.add_argument(
         "--passwords",
