@@ -224,6 +224,8 @@ async def test_a_cluster_is_enrolled_into_a_file_of_ones_own(
     assert written.stat().st_mode & 0o777 == 0o600
     enrolment = json.loads(written.read_text())
     assert enrolment["clusterId"] == "far-away"
+    # This installation lets nobody in from elsewhere, which is better said now.
+    assert "connect-a-cluster.md" in ended.err
     assert enrolment["credentials"] not in ended.out + ended.err
     again = await shell.run("clusters", "enrol", "other", "--file", "far.json")
     assert again.code == 5

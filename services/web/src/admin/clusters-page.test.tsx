@@ -103,6 +103,20 @@ test("a new enrolment replaces the old one and is shown once", async () => {
   expect(api.callsTo("POST /clusters")[0]?.body).toEqual({ id: "local", replace: true });
 });
 
+test.each([
+  ["nats://localhost:4222", "ws://hub.example.org", true],
+  ["nats://hub.example.org:4222", "ws://127.0.0.1:8081", true],
+  ["wss://hub.example.org:8443/bus", "wss://hub.example.org:8443", false],
+])("an enrolment to %s and %s leads to this machine only: %s", async (nats, tunnelUrl, told) => {
+  const api = administered().on("POST /clusters", () => json({ clusterId: "local", natsUrls: [nats], credentials: "a secret", tunnelUrl }, 201));
+  const browser = userEvent.setup();
+  renderApp(api, "/admin/clusters");
+  await browser.click(await screen.findByTestId("cluster-renew"));
+  await browser.click(await screen.findByTestId("cluster-renew-confirm"));
+  await screen.findByTestId("enrolment-file");
+  expect(screen.queryByTestId("enrolment-local") !== null).toBe(told);
+});
+
 test("who may not enrol clusters is not offered to", async () => {
   renderApp(control(base), "/admin/clusters");
   await screen.findByTestId("cluster-drain");

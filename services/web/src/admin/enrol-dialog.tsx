@@ -1,7 +1,7 @@
 /** Enrolling a cluster, or one anew: a form, then the file that is shown once. */
 import { Alert, Button, Checkbox, Code, Group, Modal, Stack, Text, TextInput } from "@mantine/core";
 import { useForm } from "@mantine/form";
-import { IconAlertTriangle, IconDownload } from "@tabler/icons-react";
+import { IconAlertTriangle, IconDownload, IconInfoCircle } from "@tabler/icons-react";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { useBackend } from "../api/backend";
@@ -110,15 +110,28 @@ function EnrolForm({ onClose, onEnrolled }: { onClose: () => void; onEnrolled: (
   );
 }
 
+/** Whether an address leads back to the machine that dials it. */
+function isLoopback(address: string): boolean {
+  // Browsers take hosts of schemes they do not know as they stand.
+  const { hostname } = new URL(address.replace(/^[a-z]+:/, "http:"));
+  return hostname === "localhost" || hostname.endsWith(".localhost") || hostname === "[::1]" || /^127\./.test(hostname);
+}
+
 function EnrolmentFile({ enrolment, onDone }: { enrolment: Enrolment; onDone: () => void }) {
   const name = `${enrolment.clusterId}.enrolment.json`;
   const content = `${JSON.stringify(enrolment, null, 2)}\n`;
+  const here = [...enrolment.natsUrls, enrolment.tunnelUrl].find(isLoopback);
   const command = `chmod 600 ${name}\nSTREAMSPACE_AGENT_ENROLMENT_FILE=${name} streamspace-agent`;
   return (
     <Stack>
       <Alert color="yellow" variant="light" icon={<IconAlertTriangle aria-hidden />} title="Shown only now">
         The file holds the cluster’s secret credentials. Save it on a machine of the cluster; it cannot be shown again.
       </Alert>
+      {here && (
+        <Alert color="blue" variant="light" icon={<IconInfoCircle aria-hidden />} title="For an agent on the control plane’s own machine" data-testid="enrolment-local">
+          It leads to <span className="mono">{here}</span>, which no other machine reaches. To let agents of others in, see “Connect a second cluster” in the documentation, then make a new enrolment.
+        </Alert>
+      )}
       <Group justify="space-between">
         <Text fw={600} className="mono">
           {name}

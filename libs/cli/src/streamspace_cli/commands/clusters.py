@@ -1,11 +1,13 @@
 """Clusters, and how a new one joins."""
 
+import ipaddress
 import json
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -135,7 +137,26 @@ def enrol(
         f"{cluster} is enrolled. Take {path} to its agent and start it with\n"
         f"  STREAMSPACE_AGENT_ENROLMENT_FILE={path} streamspace-agent"
     )
+    here = only_from_its_own_machine(enrolment)
+    if here is not None:
+        run.note(
+            f"It leads to {here}, which only the control plane's own machine reaches. How to let "
+            "agents of other machines in: docs/how-to/connect-a-cluster.md"
+        )
     run.printer.line(str(path))
+
+
+def only_from_its_own_machine(enrolment: Mapping[str, Any]) -> str | None:
+    """The first address of an enrolment that is one of loopback; None if there is none."""
+    for url in (*enrolment["natsUrls"], enrolment["tunnelUrl"]):
+        host = urlsplit(url).hostname or ""
+        try:
+            loopback = ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            loopback = host == "localhost" or host.endswith(".localhost")
+        if loopback:
+            return str(url)
+    return None
 
 
 @command(app)
