@@ -68,6 +68,15 @@ async def test_the_agent_dials_a_relay_that_its_enrolment_vouches_for(
     await eventually(lambda: leg.ending is not None)
 
 
+def test_certificates_that_cannot_be_kept_are_a_clear_end(
+    tmp_path: Path, authorities: Path
+) -> None:
+    (tmp_path / "state").write_text("a file, where a folder should be")
+    path = enrolment_file(tmp_path, read_authorities(authorities))
+    with pytest.raises(FatalError, match="STREAMSPACE_AGENT_STATE_DIR"):
+        join(from_file(path), tmp_path / "state")
+
+
 async def test_it_dials_no_other_one(tmp_path: Path, relay: str) -> None:
     membership = join(from_file(enrolment_file(tmp_path, None)), tmp_path / "state")
     assert membership.ca_file is None

@@ -88,14 +88,22 @@ def join(read: ReadEnrolment, state_dir: Path) -> Membership:
     """Take up an enrolment; its certificates go to a private file of ours.
 
     Raises:
-        FatalError: it cannot be read, or is not an enrolment.
+        FatalError: it cannot be read, is not an enrolment, or there is no room for its
+            certificates.
     """
     enrolment = read()
     ca_file = None
     if enrolment.certificate_authorities:
         ca_file = state_dir / "ca.crt"
-        ca_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(ca_file, enrolment.certificate_authorities)
+        try:
+            ca_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(ca_file, enrolment.certificate_authorities)
+        except OSError as error:
+            raise FatalError(
+                f"The enrolment's certificates cannot be kept in {state_dir}: {error.strerror}. "
+                "The agent needs a state directory that it may write to "
+                "(STREAMSPACE_AGENT_STATE_DIR)."
+            ) from error
     return Membership(
         enrolment.cluster_id,
         ",".join(enrolment.nats_urls),
