@@ -255,6 +255,18 @@ class Requests(Protocol):
         ...
 
 
+class Places(Protocol):
+    """Places in the event stream up to which something is known; older news have no effect."""
+
+    async def furthest(self) -> int:
+        """The greatest of them; 0 when there is none."""
+        ...
+
+    async def cut(self, last: int) -> None:
+        """Have none be beyond the stream's end."""
+        ...
+
+
 class Transaction(Protocol):
     """One unit of work."""
 
@@ -268,6 +280,8 @@ class Transaction(Protocol):
     def templates(self) -> Templates: ...
     @property
     def accounts(self) -> Accounts: ...
+    @property
+    def places(self) -> Places: ...
     @property
     def letters(self) -> DeadLetters: ...
     @property

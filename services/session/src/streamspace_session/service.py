@@ -9,7 +9,7 @@ from datetime import timedelta
 from streamspace_common.bus import Bus, BusError, BusUnavailableError, Served, provision
 from streamspace_common.bus.connection import Handlers
 from streamspace_common.contracts.requests import SessionMethods
-from streamspace_common.contracts.streams import SERVICE_DURABLES, STREAMS, agent_durable
+from streamspace_common.contracts.streams import EVENTS, SERVICE_DURABLES, STREAMS, agent_durable
 from streamspace_common.runtime.clock import Clock, SystemClock
 from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.supervisor import FatalError, Supervisor
@@ -136,6 +136,7 @@ class SessionService:
         while True:
             try:
                 await provision(self._bus, STREAMS, durables, num_replicas=replicas)
+                await self._fit_to_stream()
             except BusUnavailableError as error:
                 # Servers that begin together, or lost one, elect a leader first.
                 log.warning("session.waits_for_streams", error=str(error))
@@ -144,6 +145,16 @@ class SessionService:
                 raise FatalError(f"The streams could not be made: {error}") from error
             else:
                 return
+
+    async def _fit_to_stream(self) -> None:
+        """Listen to a stream that was lost and made anew, or restored from an older copy."""
+        async with self.store.transaction() as tx:
+            # Asked for first: a replica may take what is told meanwhile.
+            known = await tx.places.furthest()
+            last = await self._bus.last_sequence(EVENTS.name)
+            if known > last:
+                await tx.places.cut(last)
+                log.warning("session.stream_is_shorter", known_until=known, ends_at=last)
 
     async def _drain_events(self) -> None:
         limit = self._settings.drain_timeout * _DRAIN_SHARE

@@ -26,6 +26,7 @@ from streamspace_session.store.clusters import SqlClusters
 from streamspace_session.store.history import SqlHistory
 from streamspace_session.store.letters import SqlDeadLetters
 from streamspace_session.store.pages import SqlPages
+from streamspace_session.store.places import SqlPlaces
 from streamspace_session.store.requests import SqlRequests, SqlTickets
 from streamspace_session.store.sessions import SqlSessions
 from streamspace_session.store.templates import ManifestCache, SqlTemplates
@@ -75,6 +76,7 @@ class SqlTransaction:
         self.access = SqlClusterAccess(connection, self.now)
         self.templates = SqlTemplates(connection, cache, self._see_time)
         self.accounts = SqlAccounts(connection)
+        self.places = SqlPlaces(connection)
         self.letters = SqlDeadLetters(connection)
         self.history = SqlHistory(connection)
         self.tickets = SqlTickets(connection)
