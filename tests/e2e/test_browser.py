@@ -494,3 +494,26 @@ async def test_a_phone_signs_in_launches_and_shows_the_whole_desktop(open_page, 
     await page.goto("/sessions")
     await expect(page.get_by_test_id("session-open")).to_be_in_viewport()
     assert await fits()
+
+
+async def test_whose_sign_in_ended_signs_in_again_and_is_where_they_were(page, person):
+    session = await person.api.launch("starter_terminal")
+    await person.api.wait_for(session["id"], "running")
+    await page.clock.install()
+    await sign_in(page, person.username, person.password)
+    await page.get_by_role("link", name="My sessions").click()
+    row = page.get_by_test_id(f"session-row-{session['id']}")
+    await expect(row).to_be_visible()
+
+    # The cookie is gone, and the access token's quarter of an hour is over.
+    await page.context.clear_cookies()
+    await page.clock.fast_forward("20:00")
+    await expect(page.get_by_test_id("login-username")).to_be_visible()
+    await expect(page.get_by_text("sign in again")).to_be_visible()
+    await expect(row).to_have_count(0)
+
+    await page.get_by_test_id("login-username").fill(person.username)
+    await page.get_by_test_id("login-password").fill(person.password)
+    await page.get_by_test_id("login-submit").click()
+    await expect(row).to_be_visible()
+    assert page.url.endswith("/sessions")
