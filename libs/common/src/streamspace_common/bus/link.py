@@ -27,7 +27,7 @@ from nats import errors as nats_errors
 from nats.aio.client import Server
 from nats.aio.msg import Msg
 
-from streamspace_common.bus.client import Client, is_refusal
+from streamspace_common.bus.client import Client
 from streamspace_common.bus.encryption import is_websocket
 from streamspace_common.bus.errors import (
     ApiError,
@@ -40,26 +40,22 @@ from streamspace_common.bus.errors import (
 from streamspace_common.bus.identity import Identity
 from streamspace_common.bus.replies import Replies
 from streamspace_common.bus.transport import SteadyTransport
+from streamspace_common.bus.watch import Reconnected, Watch, words
 from streamspace_common.bus.websocket import WebSocketTransport
 from streamspace_common.runtime.proxies import Proxies
 
 log = structlog.get_logger(__name__)
 
-Reconnected = Callable[[], None]
 PING_INTERVAL = 5
 """Seconds; a connection that carries nothing any more is given up after three of them at the
 most. A server that hung for 8 seconds and goes on costs nobody a connection."""
 _LONGEST_PAUSE = 4.0
-_REMIND_EVERY = 30.0
 _MAX_PENDING = 8 * 1024 * 1024
 # Seconds; a caller that tries again at once must not keep the client from noticing.
 _NOTICE = 0.01
 _NO_RESPONDERS = "503"
 # A cluster of servers that has no leader for this just now.
 _NO_LEADER = frozenset({10008, 10009})
-
-# What the client reports just before `disconnected_cb` says it again.
-_BROKEN = (OSError, nats_errors.UnexpectedEOF, nats_errors.StaleConnectionError)
 
 
 def _pause(failed_tries: int) -> float:
@@ -83,17 +79,8 @@ class Link:
     ) -> None:
         self.name = name
         self.client = Client()
-        self._on_closed = on_closed
-        self._on_refused = on_refused
-        self._connected = asyncio.Event()
-        self._leaving = False
-        self._renewing = False
-        self._impatient = False
-        self._refusal: Exception | None = None
-        self._trouble: Exception | None = None
-        self._reconnected: dict[object, Reconnected] = {}
-        self._last_reminder = float("-inf")
         self._replies = Replies()
+        self._watch = Watch(name, self.client, self._replies, on_closed, on_refused)
 
     @classmethod
     async def open(
@@ -121,7 +108,7 @@ class Link:
             BusUnavailableError: with `patience`: it is over.
         """
         link = cls(name, on_closed, on_refused)
-        link._impatient = patience is not None
+        link._watch.impatient = patience is not None
         if is_websocket(url):
             link.client._transport = WebSocketTransport(proxies or Proxies())  # noqa: SLF001 - no setting for it
         else:
@@ -141,27 +128,23 @@ class Link:
         except (OSError, nats_errors.Error) as error:
             # Only with patience: without it every failure is tried again.
             await link.close()
-            if link._refusal is not None:
-                raise CredentialRefusedError(_words(link._refusal)) from error
+            if link._watch.refusal is not None:
+                raise CredentialRefusedError(words(link._watch.refusal)) from error
             # That the time is over says less than what went wrong meanwhile.
-            raise BusUnavailableError(_words(link._trouble or error)) from error
+            raise BusUnavailableError(words(link._watch.trouble or error)) from error
         except asyncio.CancelledError:
             await link.close()
             raise
         link._replies.inbox = link.client.new_inbox()
         await link.client.subscribe(f"{link._replies.inbox}.*", cb=link._replies.take)
-        link._connected.set()
+        link._watch.connected.set()
         log.info("bus.connected", server=link.server)
         return link
 
     async def _connect(self, servers: list[str], options: dict[str, Any]) -> None:
         await self.client.connect(
             servers,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            closed_cb=self._on_client_closed,
-            lame_duck_mode_cb=self._on_lame_duck,
+            **self._watch.callbacks(),
             max_reconnect_attempts=-1,
             reconnect_time_wait=random.uniform(0.2, 1.0),  # type: ignore[arg-type]
             reconnect_to_server_handler=_next_server,
@@ -187,11 +170,11 @@ class Link:
         """
         if not self.client.is_connected:
             return
-        self._renewing = True
+        self._watch.renewing = True
         try:
             await self.client.flush()
         except (nats_errors.Error, OSError) as error:
-            log.debug("bus.not_flushed", error=_words(error))
+            log.debug("bus.not_flushed", error=words(error))
         await self.client.force_reconnect()
 
     @property
@@ -201,18 +184,11 @@ class Link:
     @property
     def server(self) -> str:
         """Host and port of the server in use, never its credentials."""
-        url = self.client.connected_url
-        return f"{url.hostname}:{url.port}" if url else "none"
+        return self._watch.server
 
     def on_reconnected(self, callback: Reconnected) -> Callable[[], None]:
         """Have `callback` called after each reconnect; returns what takes it back."""
-        key = object()
-        self._reconnected[key] = callback
-
-        def forget() -> None:
-            self._reconnected.pop(key, None)
-
-        return forget
+        return self._watch.on_reconnected(callback)
 
     async def wait_connected(self, timeout: float) -> None:
         """Return as soon as there is a connection.
@@ -225,10 +201,10 @@ class Link:
         if self.client.is_closed:
             raise BusUnavailableError("the connection to NATS is closed")
         # The client knows before its callback tells.
-        self._connected.clear()
+        self._watch.connected.clear()
         try:
             async with asyncio.timeout(timeout):
-                await self._connected.wait()
+                await self._watch.connected.wait()
         except TimeoutError as error:
             raise BusUnavailableError("NATS is not reachable right now") from error
 
@@ -353,14 +329,14 @@ class Link:
             except (nats_errors.Error, OSError) as error:
                 if self.client.is_closed:
                     raise BusUnavailableError(str(error)) from error
-                log.debug("bus.not_flushed", error=_words(error))
+                log.debug("bus.not_flushed", error=words(error))
                 await asyncio.sleep(_NOTICE)
             else:
                 return
 
     async def drain(self) -> None:
         """Let handlers finish what they have received, send the rest, and close."""
-        self._leaving = True
+        self._watch.leaving = True
         if self.client.is_closed:
             return
         try:
@@ -369,69 +345,6 @@ class Link:
             await self.client.close()
 
     async def close(self) -> None:
-        self._leaving = True
+        self._watch.leaving = True
         if not self.client.is_closed:
             await self.client.close()
-
-    # What the client tells us.
-
-    async def _on_error(self, error: Exception) -> None:
-        if is_refusal(error):
-            self._refused(error)
-        elif isinstance(error, nats_errors.SlowConsumerError):
-            log.warning("bus.messages_dropped", subject=error.subject)
-        elif "permissions violation" in str(error).lower():
-            log.error("bus.permission_denied", client=self.name, error=_words(error))
-            self._replies.deny(str(error).lower())
-        elif isinstance(error, _BROKEN) and self.client.is_connected:
-            log.debug("bus.connection_broken", error=_words(error))
-        elif self.client.is_connected:
-            log.error("bus.error", error=_words(error), exc_info=error)
-        else:
-            self._remind(error)
-
-    def _refused(self, error: Exception) -> None:
-        self._refusal = error
-        self._remind(error)
-        if self._on_refused is not None:
-            self._on_refused()
-
-    def _remind(self, error: Exception) -> None:
-        """One line when the server is away, and one each half minute while it stays so."""
-        if self._impatient:
-            # The caller is told, and says it in words of their own.
-            self._trouble = error
-            return
-        now = asyncio.get_running_loop().time()
-        if now - self._last_reminder >= _REMIND_EVERY:
-            self._last_reminder = now
-            log.warning("bus.waiting_for_server", error=_words(error), client=self.name)
-
-    async def _on_disconnected(self) -> None:
-        self._connected.clear()
-        self._replies.lose()
-        if not self._leaving and not self._renewing:
-            log.warning("bus.disconnected", client=self.name)
-
-    async def _on_reconnected(self) -> None:
-        self._last_reminder = float("-inf")
-        self._renewing = False
-        self._connected.set()
-        log.info("bus.reconnected", server=self.server)
-        for callback in tuple(self._reconnected.values()):
-            callback()
-
-    async def _on_lame_duck(self) -> None:
-        log.warning("bus.server_is_leaving", server=self.server)
-
-    async def _on_client_closed(self) -> None:
-        self._connected.clear()
-        if self._leaving:
-            return
-        log.error("bus.closed", client=self.name, error=_words(self.client.last_error))
-        if self._on_closed is not None:
-            self._on_closed()
-
-
-def _words(error: Exception | None) -> str:
-    return (str(error) or type(error).__name__) if error else "unknown"
