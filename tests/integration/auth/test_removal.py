@@ -76,11 +76,30 @@ async def test_its_account_is_gone_and_its_removal_told(auth: Installation) -> N
     assert await account_of(auth, LAB) is None
     kept = await auth.sql("SELECT account, token FROM bus_accounts")
     assert account not in {row["account"] for row in kept}
-    # Nor does the control plane's account speak of it any more.
-    assert all(account not in str(claims_of(row["token"])) for row in kept)
     with pytest.raises(CredentialRefusedError):
         await credential(old)
     assert await account_of(auth, OTHER) is not None
+
+
+async def test_the_control_planes_account_is_not_told_anew_for_a_removal(
+    auth: Installation,
+) -> None:
+    """It would cost every other cluster's agents their open requests for commands."""
+    await enrol(auth)
+    account = await account_of(auth, LAB)
+    assert account
+    await revoke(auth)
+    before = await tokens_that_speak_of(auth, account)
+    await remove(auth)
+    assert await tokens_that_speak_of(auth, account) == before - {account}
+    await enrol(auth, OTHER)
+    assert await tokens_that_speak_of(auth, account) == set()
+
+
+async def tokens_that_speak_of(auth: Installation, account: str) -> set[str]:
+    """The accounts whose token names this one."""
+    kept = await auth.sql("SELECT account, token FROM bus_accounts")
+    return {row["account"] for row in kept if account in str(claims_of(row["token"]))}
 
 
 async def test_one_whose_agents_are_let_in_is_not_removed(auth: Installation) -> None:
