@@ -319,6 +319,12 @@ async def test_agents_of_other_machines_are_let_in_with_one_more_file(
         composed.compose(
             "up", "--detach", "--no-build", "--remove-orphans", "--wait", "--wait-timeout", "300"
         )
+        # Or other tests' sessions would be placed there until its silence is noticed.
+        await patiently(lambda: admin.post("/clusters/elsewhere/revoke"), accepted=(200, 204, 404))
+        await patiently(
+            lambda: admin.request("DELETE", "/clusters/elsewhere?endSessions=true"),
+            accepted=(200, 404),
+        )
 
 
 def logs(engine: Engine, container: str) -> str:

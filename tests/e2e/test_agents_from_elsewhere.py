@@ -152,6 +152,12 @@ async def test_it_comes_back_after_the_ingress_and_after_nats(
     agent = new_agent(await enrol(admin, "steady"))
     await agent.start()
     await eventually(lambda: agent.said("agent ready"), timeout=PATIENCE)
+
+    async def is_online() -> bool:
+        return (await admin.get("/clusters/steady")).json()["presence"] == "online"
+
+    # Nothing is placed where no agent was ever heard.
+    await eventually(is_online, timeout=PATIENCE)
     for times, killed in enumerate(("agent-ingress", "nats"), start=1):
         hub.kill(killed)
         await eventually(
