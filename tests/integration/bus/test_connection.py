@@ -96,3 +96,13 @@ async def test_several_addresses_of_one_cluster_may_be_given(
         bus = await Bus.connect(f"{absent}, {nats_server.url}", name="test")
     assert bus.connected
     await bus.close()
+
+
+async def test_closing_amid_an_outage_leaves_nothing_behind(nats_server: NatsServer) -> None:
+    """What was to be sent has no way any more; the tasks and the socket end all the same."""
+    bus = await Bus.connect(nats_server.url, name="test")
+    nats_server.kill()
+    await eventually(lambda: not bus.connected)
+    await bus.link.client.publish("lost.words", b"nobody hears")
+    await bus.close()
+    nats_server.start()

@@ -1,4 +1,4 @@
-"""The vendor's client, mended in three places, and with what a stream read by the million needs.
+"""The vendor's client, mended in four places, and with what a stream read by the million needs.
 
 It looks at each character of each header's name; with our dozen headers that is half of the
 time it takes to read a message. It takes a message apart with one pattern after another, and
@@ -10,6 +10,9 @@ An answer to a ping that comes after `flush` has given up on it raises where eve
 read, which ends the reading: the client then hears nothing, and says that it is connected,
 until its own pings are missed most of a minute later.
 
+Its end fails in the middle, and leaves its tasks behind, when something is left to be sent over
+a connection that has just broken.
+
 It closes for good when the server ends a connection for a reason, such as a credential that
 has expired or was revoked. That is right for a service, whose credential a person renews. An
 agent renews its own: its client goes on trying, and shows the newest token each time. (When
@@ -20,6 +23,7 @@ theirs, which is none any more.)
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
 from nats import errors
 from nats.aio.client import Client as VendorClient
 from nats.aio.subscription import Subscription
@@ -31,6 +35,8 @@ from nats.protocol.parser import (
     STALE_CONNECTION,
     Parser,
 )
+
+log = structlog.get_logger(__name__)
 
 _MESSAGE, _WITH_REPLY = b"HMSG ", 6
 """`HMSG <subject> <subscription> [reply] <size of headers> <size of all>`."""
@@ -130,6 +136,22 @@ class Client(VendorClient):
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
         sink(subject, reply, data, headers)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        if not self.is_closed:
+            await self._send_pending()
+        await super()._close(status, do_cbs)
+
+    async def _send_pending(self) -> None:
+        """Send what is left to send, or forget it where there is no way any more."""
+        pending, self._pending, self._pending_data_size = self._pending, [], 0
+        if not pending or not self._transport:
+            return
+        try:
+            self._transport.writelines(pending)
+            await self._transport.drain()  # type: ignore[no-untyped-call]
+        except OSError as error:
+            log.debug("bus.not_sent", error=str(error))
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
