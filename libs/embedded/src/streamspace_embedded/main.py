@@ -112,12 +112,14 @@ class Launcher:
         await self._watcher.start(
             nats_program(self._layout, config, ports["nats"], ports["monitoring"])
         )
-        with self._progress("PostgreSQL and NATS"):
+        with self._progress("PostgreSQL", server.log):
             await self._watcher.start(PostgresChild(server))
             await databases.prepare(server.url, known.database_passwords)
+        with self._progress("nats"):
             await self._watcher.wait_ready("nats", _START_TIMEOUT)
         orphans.adopt_orphans(lambda: set(self._watcher.pids.values()), lambda: None)
         web_root = _built_web_app()
+        first = None
         for process in wiring.processes(
             self._layout, known, addresses, web_root=web_root, outer=os.environ
         ):
@@ -125,10 +127,13 @@ class Launcher:
                 await self._enrolled()
             await self._watcher.start(self._program(process, addresses))
             if process.name == "session" and not self._layout.enrolment.exists():
+                first = process.name
                 # The very first start: it makes the streams, and the others need not complain.
                 with self._progress(process.name):
                     await self._watcher.wait_ready(process.name, _START_TIMEOUT)
         for name in self._names:
+            if name == first:
+                continue
             with self._progress(name):
                 await self._watcher.wait_ready(name, _START_TIMEOUT)
 
@@ -187,14 +192,15 @@ class Launcher:
             tell(f"  The ingress' certificate cannot be made anew: {error.strerror}")
 
     @contextlib.contextmanager
-    def _progress(self, what: str) -> Iterator[None]:
+    def _progress(self, what: str, log: Path | None = None) -> Iterator[None]:
+        """Tell who is waited for, and where to look if it does not come."""
         began = time.monotonic()
         print(f"  waiting for {what} ...", end="", flush=True)
         try:
             yield
         except StartError as error:
             tell(" failed")
-            raise StartError(f"{error}; its log: {self._layout.log(what)}") from error
+            raise StartError(f"{error}; its log: {log or self._layout.log(what)}") from error
         except BaseException:
             tell("")
             raise
