@@ -178,6 +178,15 @@ NO_VOLUME = (
             True,
             "PodSecurity",
         ),
+        (
+            refused(
+                'pods "x" is forbidden: error looking up service account desktops/default: '
+                'serviceaccount "default" not found'
+            ),
+            Reason.START_FAILED,
+            False,
+            "serviceaccount",
+        ),
     ],
 )
 def test_trouble_is_told_in_words(

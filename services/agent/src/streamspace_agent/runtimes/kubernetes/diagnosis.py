@@ -179,6 +179,10 @@ def with_last_words(message: str, log: str) -> str:
     return f"{message} Its last words: {' / '.join(lines[-5:])}" if lines else message
 
 
+_NO_ACCOUNT_YET = "error looking up service account"
+"""Of a namespace that is seconds old, or while the cluster's controllers come back."""
+
+
 def _no_pod(deployment: DeploymentView | None) -> Trouble | None:
     refusal = deployment.refusal if deployment is not None else None
     if refusal is None:
@@ -193,7 +197,8 @@ def _no_pod(deployment: DeploymentView | None) -> Trouble | None:
     return Trouble(
         Reason.START_FAILED,
         f"The cluster refuses the session's pod: {_sentence(refusal)}",
-        permanent="forbidden" in refusal or "invalid" in refusal.lower(),
+        permanent=_NO_ACCOUNT_YET not in refusal
+        and ("forbidden" in refusal or "invalid" in refusal.lower()),
     )
 
 
