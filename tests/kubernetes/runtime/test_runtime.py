@@ -389,9 +389,13 @@ async def test_a_start_goes_through_an_api_server_that_is_away_and_watches_resum
 
 
 async def test_a_watch_from_too_old_a_version_is_told_so(make_runtime: Any) -> None:
+    """Asked of `Session`: a server that never restarted remembers pods from version 1 on.
+
+    A server's memory of a kind begins when its definition was applied, or when it started.
+    """
     runtime = await make_runtime()
     with pytest.raises(GoneError):
-        async for _ in runtime._api.watch(kinds.POD, "1", seconds=5):
+        async for _ in runtime._api.watch(kinds.SESSION, "1", seconds=5):
             pass
 
 
