@@ -76,6 +76,7 @@ class Secured:
         self.open: list[Bus] = []
         self.clusters: dict[ClusterId, Enrolled] = {}
         self._servers: Bus | None = None
+        self._core: Any = None
 
     async def close(self) -> None:
         for bus in self.open:
@@ -85,19 +86,23 @@ class Secured:
 
     async def enrol(self, *clusters: ClusterId) -> None:
         """Let clusters in, as auth does."""
+        await self._give_core()
         for cluster in clusters:
             enrolled = self.clusters.setdefault(cluster, Enrolled(cluster))
             await self.give(self.token_of(enrolled))
+
+    async def _give_core(self) -> None:
         authority = self.trust.authority
         claims = bus_accounts.core_claims(
             authority.core_signing_key,
             public_key(authority.activation_seed),
-            {one.cluster: one.account for one in self.clusters.values()},
         )
         if Defence.ACTIVATION not in self.defences:
             for export in claims["exports"]:
                 del export["token_req"]
-        await self.give(self.signed(authority.core_account, "CORE", claims))
+        if claims != self._core:
+            await self.give(self.signed(authority.core_account, "CORE", claims))
+            self._core = claims
 
     def claims_of(self, enrolled: Enrolled, *, users_since: datetime | None = None) -> Any:
         authority = self.trust.authority

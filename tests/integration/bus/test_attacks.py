@@ -333,6 +333,28 @@ async def listen_to_requests(world: World) -> None:
     await world.attacker.link.flush()
 
 
+async def answer_for_them(world: World) -> None:
+    """With all that is known of a request of the relay's: how its subjects are made."""
+    asker = await world.secured.service("vnc-proxy")
+    victim = await world.secured.agent(OTHER)
+    asked: asyncio.Queue[str] = asyncio.Queue()
+
+    async def hear(message: Any) -> None:
+        asked.put_nowait(message.reply)
+
+    await victim.link.client.subscribe(f"rpc.{OTHER}.open_tunnel", cb=hear)
+    await victim.link.flush()
+    asking = asyncio.create_task(
+        asker.link.request(f"rpc.{OTHER}.open_tunnel", b"", timeout=2, cluster=OTHER)
+    )
+    reply = await asked.get()
+    await world.say(reply, b"forged")
+    # What the attacker may say, in case that nobody looks who it is that answers.
+    await world.say(reply.replace(f".{OTHER}.", f".{LAB}."), b"forged")
+    with suppress(BusError):
+        world.heard.append((await asking).data)
+
+
 async def something_was_heard(world: World) -> bool:
     return bool(world.heard)
 
@@ -379,6 +401,24 @@ async def import_by_a_token_of_ones_own(world: World) -> None:
             await bus.link.request(THEIRS, b"{}", timeout=2)
 
 
+async def import_their_requests(world: World) -> None:
+    """The same, to hear instead of to say."""
+    secured = world.secured
+    enrolled = secured.clusters[LAB]
+    claims = secured.claims_of(enrolled)
+    (heard,) = (each for each in claims["imports"] if each["type"] == "stream")
+    claims["imports"] = [
+        {**{k: v for k, v in heard.items() if k != "token"}, "subject": f"rpc.{OTHER}.*"}
+    ]
+    claims["signing_keys"] = [enrolled.keys.agents]
+    await secured.give(secured.signed(enrolled.account, LAB, claims))
+    loose = Identity.from_creds(
+        mint_user(EVERYTHING, "x", Issuer(account=enrolled.account, signing_seed=enrolled.agents))
+    )
+    world.attacker = await secured.connect(loose, EVERYTHING.inbox, patience=5)
+    await listen_to_requests(world)
+
+
 async def their_event_is_stored(world: World) -> bool:
     return await world.stored(THEIRS) is not None
 
@@ -403,6 +443,7 @@ ATTACKS = [
     Attack("forged_message_id", use_up_their_ids, their_report_is_lost, frozenset({Defence.IDS})),
     Attack("inbox_snooping", listen_to_inboxes, something_was_heard, BOTH),
     Attack("request_theft", listen_to_requests, something_was_heard, BOTH),
+    Attack("foreign_answer", answer_for_them, something_was_heard, BOTH),
     Attack("stream_info", asking(f"$JS.API.STREAM.INFO.{COMMANDS.name}"), something_was_heard, BOTH),
     Attack("message_get", asking(f"$JS.API.STREAM.MSG.GET.{COMMANDS.name}", b'{"seq": 1}'), something_was_heard, BOTH),
     Attack("direct_get", asking(f"$JS.API.DIRECT.GET.{COMMANDS.name}.{VICTIM}"), something_was_heard, BOTH),
@@ -411,6 +452,8 @@ ATTACKS = [
     Attack("service_call", asking(AuthMethods.JWKS.subject, b"{}"), something_was_heard, BOTH, auth_answers),
     Attack("foreign_import", import_by_a_token_of_ones_own, their_event_is_stored,
            frozenset({Defence.SIGNATURE, Defence.ACTIVATION})),
+    Attack("foreign_requests_imported", import_their_requests, something_was_heard,
+           frozenset({Defence.ACTIVATION})),
 ]  # fmt: skip
 BY_NAME = {attack.name: attack for attack in ATTACKS}
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -19,6 +20,7 @@ from streamspace_common.bus import (
     CredentialRefusedError,
     Delivery,
     Identity,
+    NobodyAnswersError,
     PermissionDeniedError,
     PullLoop,
     Reject,
@@ -257,14 +259,8 @@ async def test_the_gateway_reads_events_and_calls_services(secured: Secured, ses
     await served.stop()
 
 
-async def test_the_relay_asks_agents_and_follows_events(secured: Secured, session: Bus) -> None:
-    relay, agent = await secured.service("vnc-proxy"), await secured.agent(LAB)
-
-    async def open_tunnel(request: OpenTunnel) -> TunnelOpened:
-        return TunnelOpened(tunnel_id=request.tunnel_id, instance="one")
-
-    served = await agent.serve_cluster(LAB, {AgentMethods.OPEN_TUNNEL: open_tunnel})
-    request = OpenTunnel(
+def tunnel_request() -> OpenTunnel:
+    return OpenTunnel(
         tunnel_id="t",
         secret="s",
         dial_url="ws://127.0.0.1:1",
@@ -272,8 +268,17 @@ async def test_the_relay_asks_agents_and_follows_events(secured: Secured, sessio
         port=5900,
         deadline=datetime.now(UTC),
     )
+
+
+async def test_the_relay_asks_agents_and_follows_events(secured: Secured, session: Bus) -> None:
+    relay, agent = await secured.service("vnc-proxy"), await secured.agent(LAB)
+
+    async def open_tunnel(request: OpenTunnel) -> TunnelOpened:
+        return TunnelOpened(tunnel_id=request.tunnel_id, instance="one")
+
+    served = await agent.serve_cluster(LAB, {AgentMethods.OPEN_TUNNEL: open_tunnel})
     for _ in range(20):
-        opened = await relay.call_cluster(AgentMethods.OPEN_TUNNEL, LAB, request)
+        opened = await relay.call_cluster(AgentMethods.OPEN_TUNNEL, LAB, tunnel_request())
         assert opened.instance == "one"
     await agent.publish_event(event(), source="agent/lab")
     async with aclosing(
@@ -281,6 +286,61 @@ async def test_the_relay_asks_agents_and_follows_events(secured: Secured, sessio
     ) as events:
         assert (await anext(events)).type == "session.command-received.v1"
     await served.stop()
+
+
+async def test_a_cluster_without_agents_is_told_at_once(secured: Secured, session: Bus) -> None:
+    relay = await secured.service("vnc-proxy")
+    for _ in range(2):
+        with pytest.raises(NobodyAnswersError):
+            await relay.link.request("rpc.lab.open_tunnel", timeout=60, cluster=LAB)
+
+
+async def test_replicas_of_an_agent_share_requests_and_answer_each_once(
+    secured: Secured, session: Bus
+) -> None:
+    relay = await secured.service("vnc-proxy")
+    answered: list[str] = []
+
+    def served_by(instance: str) -> Any:
+        async def open_tunnel(request: OpenTunnel) -> TunnelOpened:
+            answered.append(instance)
+            return TunnelOpened(tunnel_id=request.tunnel_id, instance=instance)
+
+        return {AgentMethods.OPEN_TUNNEL: open_tunnel}
+
+    served = [
+        await (await secured.agent(LAB)).serve_cluster(LAB, served_by(instance))
+        for instance in ("one", "two")
+    ]
+    for _ in range(40):
+        await relay.call_cluster(AgentMethods.OPEN_TUNNEL, LAB, tunnel_request())
+    assert len(answered) == 40
+    assert set(answered) == {"one", "two"}
+    for each in served:
+        await each.stop()
+
+
+async def test_a_pull_goes_on_while_other_clusters_are_let_in(
+    secured: Secured, session: Bus
+) -> None:
+    """What it asked for before comes to it at once, and not first after `ack_wait`."""
+    agent = await secured.agent(LAB)
+    # Deliveries, this one included.
+    taken: asyncio.Queue[int] = asyncio.Queue()
+
+    async def take(delivery: Delivery) -> None:
+        taken.put_nowait(delivery.deliveries)
+
+    loop = PullLoop(agent, agent_durable(LAB), take, key=lambda d: d.subject, concurrency=4)
+    running = asyncio.create_task(loop.run())
+    await session.publish("cmd.lab.before", b"{}", {})
+    assert await taken.get() == 1
+    for cluster in ("second", "third"):
+        await secured.enrol(ClusterId(cluster))
+        await session.publish(f"cmd.lab.after-{cluster}", b"{}", {})
+        assert await taken.get() == 1
+    await loop.drain(1)
+    await running
 
 
 async def test_the_catalog_service_publishes_templates_only(secured: Secured, session: Bus) -> None:

@@ -3,8 +3,8 @@
 The database is the truth and the servers have a copy. Whatever changes a cluster's access
 signs, in its own transaction, the accounts that say something new by it, and has the
 servers take them before the transaction ends: by then the old credential is out and the
-new one in. One replica does so at a time, or two that enrol at once would each sign a
-`CORE` without the other's cluster.
+new one in. One replica does so at a time: of two tokens of an account the servers keep the
+one signed later, which has to be the one that knows more.
 
 `reconcile` gives the servers everything again: at the start, after each reconnect, and
 every few minutes. Equal tokens change nothing there. So a server that lost its volume,
@@ -112,7 +112,7 @@ class BusAccess:
                 pause = RETRY_AFTER
 
     async def _tokens(self, tx: Transaction) -> list[tuple[str, bool]]:
-        """All accounts' tokens, and whether each is new; clusters' before `CORE`'s."""
+        """All accounts' tokens, and whether each is new; `CORE`'s, of which they import, first."""
         await tx.exclusively(_LOCK)
         kept = await tx.bus_accounts.all()
         found = []
@@ -125,18 +125,14 @@ class BusAccess:
 
     def _wanted(self, clusters: tuple[EnrolledCluster, ...]) -> Iterator[_Wanted]:
         authority = self._authority
-        for cluster in clusters:
-            if cluster.access is not None:
-                yield _Wanted(cluster.access.account, cluster.id, self._cluster_claims(cluster))
         yield _Wanted(
             authority.core_account,
             "CORE",
-            accounts.core_claims(
-                authority.core_signing_key,
-                public_key(authority.activation_seed),
-                {one.id: one.access.account for one in clusters if one.access is not None},
-            ),
+            accounts.core_claims(authority.core_signing_key, public_key(authority.activation_seed)),
         )
+        for cluster in clusters:
+            if cluster.access is not None:
+                yield _Wanted(cluster.access.account, cluster.id, self._cluster_claims(cluster))
 
     def _cluster_claims(self, cluster: EnrolledCluster) -> Claims:
         access = cluster.access
@@ -156,7 +152,7 @@ class BusAccess:
         """The account's token where it has to be another one than the kept."""
         before = claims_of(kept) if kept is not None else None
         same = before is not None and (
-            self._says_enough(before["nats"], wanted)
+            before["nats"] == {**wanted.claims, "version": 2}
             and before["iss"] == public_key(self._authority.operator_signing_seed)
         )
         if same:
@@ -167,16 +163,3 @@ class BusAccess:
         return accounts.sign_account(
             self._authority.operator_signing_seed, wanted.account, wanted.name, wanted.claims, now
         ).token
-
-    def _says_enough(self, before: Claims, wanted: _Wanted) -> bool:
-        """Whether a token with the claims `before` can stay.
-
-        `CORE` may go on importing the requests to agents of a cluster that was removed: its
-        account lets nobody in. A new token would cost every other cluster's agents their open
-        requests for commands (see `bus.pulling`).
-        """
-        now = {**wanted.claims, "version": 2}
-        if wanted.account != self._authority.core_account:
-            return before == now
-        has_all = all(one in before["imports"] for one in now["imports"])
-        return has_all and {**before, "imports": None} == {**now, "imports": None}

@@ -3,8 +3,8 @@
 An account is a bus of its own; what two of them share is exported by one and imported by
 the other, by name. `SYS` is the servers' own. `CORE` holds JetStream and the services.
 Each cluster has an account, without storage, that imports of `CORE` its own cluster's
-subjects alone: pulling and settling its commands, its events and heartbeats, and asking
-auth for its agents' credentials.
+subjects alone: pulling and settling its commands, its events and heartbeats, asking auth
+for its agents' credentials, and the requests to its agents, with where they are answered.
 
 The division matters although every agent's permissions name its cluster: the server does
 not check the *reply* subject of a publish, so an agent in `CORE`, or two clusters in one
@@ -12,14 +12,16 @@ account, could have the acknowledgement of an event written to `cmd.<other clust
 and so replace that cluster's command. In an account of its own the reply leads nowhere.
 
 `CORE`'s exports are private: to import one takes an activation, a token signed by a key
-of `CORE` that names the account and the subject. So `CORE`'s exports need no change when
-a cluster comes, and an account that was made to name another cluster's subjects gets
-nothing. Only `CORE`'s imports grow, by `rpc.<cluster>.*` for each cluster.
+of `CORE` that names the account and the subject. An account that was made to name another
+cluster's subjects gets nothing.
+
+`CORE` imports nothing, so its token is the same whatever clusters there are. It matters:
+when a server takes another token of `CORE`, answers to requests that clusters have made and
+that are still open, such as the pulls of all agents, lead nowhere any more (nats-server 2.15.1).
 
 All functions are pure.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -34,7 +36,6 @@ from streamspace_common.contracts.permissions import (
     agent,
     cluster_imports,
     joining,
-    requests_to_agents,
 )
 
 RESPONSE_TTL_SECONDS = 120
@@ -78,23 +79,18 @@ def system_claims() -> Claims:
     return _claims(connections=UNLIMITED)
 
 
-def core_claims(signing_key: str, activation_key: str, clusters: Mapping[ClusterId, str]) -> Claims:
+def core_claims(signing_key: str, activation_key: str) -> Claims:
     """What `CORE` is.
 
     Args:
         signing_key: signs services' and operators' users.
         activation_key: signs activations; users it signed could do nothing at all.
-        clusters: each cluster's account.
     """
     return _claims(
         connections=UNLIMITED,
         storage=UNLIMITED,
         signing_keys=[signing_key, _scoped(activation_key, "activations", _NOTHING)],
-        exports=[{**_shared(each), "token_req": True} for each in CORE_EXPORTS],
-        imports=[
-            {**_shared(requests_to_agents(cluster), answers=False), "account": account}
-            for cluster, account in sorted(clusters.items())
-        ],
+        exports=[{**_export(each), "token_req": True} for each in CORE_EXPORTS],
     )
 
 
@@ -125,17 +121,18 @@ def cluster_claims(
         if keys
         else []
     )
-    imports = []
-    for shared in cluster_imports(cluster):
-        activation = _activation(activation_seed, core_account, account, shared)
-        imports.append(
-            {**_shared(shared, answers=False), "account": core_account, "token": activation}
-        )
+    imports = [
+        {
+            **_shared(shared),
+            "account": core_account,
+            "token": _activation(activation_seed, core_account, account, shared),
+        }
+        for shared in cluster_imports(cluster)
+    ]
     return _claims(
         connections=_CLUSTER_CONNECTIONS,
         subscriptions=_CLUSTER_SUBSCRIPTIONS,
         signing_keys=signers,
-        exports=[_shared(requests_to_agents(cluster))],
         imports=imports,
         # Whole seconds, and inclusive: what is issued in this second is valid.
         revocations={"*": int(users_since.timestamp()) - 1},
@@ -186,11 +183,19 @@ def _scoped(key: str, role: str, permissions: Permissions) -> Claims:
     }
 
 
-def _shared(shared: Shared, *, answers: bool = True) -> Claims:
-    form: Claims = {"name": shared.name, "subject": shared.subject, "type": "service"}
-    if answers:
-        form["response_type"] = "Stream" if shared.many_answers else "Singleton"
-    return form
+def _shared(shared: Shared) -> Claims:
+    return {"name": shared.name, "subject": shared.subject, "type": _kind(shared)}
+
+
+def _export(shared: Shared) -> Claims:
+    if shared.heard:
+        return _shared(shared)
+    answers = "Stream" if shared.many_answers else "Singleton"
+    return {**_shared(shared), "response_type": answers}
+
+
+def _kind(shared: Shared) -> str:
+    return "stream" if shared.heard else "service"
 
 
 def _activation(seed: str, core_account: str, account: str, shared: Shared) -> str:
@@ -201,7 +206,7 @@ def _activation(seed: str, core_account: str, account: str, shared: Shared) -> s
         claims={
             "type": "activation",
             "subject": shared.subject,
-            "kind": "service",
+            "kind": _kind(shared),
             "issuer_account": core_account,
         },
         # Always the same, so that an account's token is new only when it says something new.

@@ -215,7 +215,12 @@ class Bus:
     ) -> Reply:
         """Ask any live agent of a cluster; raises as `call` does."""
         return await requests.call(
-            self.link, method.subject(cluster), request, method.reply, timeout=timeout
+            self.link,
+            method.subject(cluster),
+            request,
+            method.reply,
+            timeout=timeout,
+            cluster=cluster,
         )
 
     async def serve(self, name: str, handlers: Handlers, *, concurrency: int = 64) -> Served:

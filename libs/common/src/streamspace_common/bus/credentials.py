@@ -219,11 +219,9 @@ def mint_operator(trust: Trust) -> str:
 
 
 def mint_accounts(trust: Trust) -> tuple[Account, Account]:
-    """The system account, and CORE as it is before any cluster is enrolled."""
+    """The system account, and CORE."""
     authority = trust.authority
-    core = accounts.core_claims(
-        authority.core_signing_key, public_key(authority.activation_seed), {}
-    )
+    core = accounts.core_claims(authority.core_signing_key, public_key(authority.activation_seed))
     return (
         _preloaded(trust, public_key(trust.system_seed), "SYS", accounts.system_claims()),
         _preloaded(trust, authority.core_account, "CORE", core),

@@ -42,6 +42,8 @@ from streamspace_common.bus.replies import Replies
 from streamspace_common.bus.transport import SteadyTransport
 from streamspace_common.bus.watch import Reconnected, Watch, words
 from streamspace_common.bus.websocket import WebSocketTransport
+from streamspace_common.contracts import subjects
+from streamspace_common.contracts.ids import ClusterId
 from streamspace_common.runtime.proxies import Proxies
 
 log = structlog.get_logger(__name__)
@@ -80,6 +82,7 @@ class Link:
         self.name = name
         self.client = Client()
         self._replies = Replies()
+        self._hears_agents = False
         self._watch = Watch(name, self.client, self._replies, on_closed, on_refused)
 
     @classmethod
@@ -216,10 +219,12 @@ class Link:
         headers: Mapping[str, str] | None = None,
         timeout: float = 5.0,
         repeatable: bool = False,
+        cluster: ClusterId | None = None,
     ) -> Msg:
         """Ask and wait for one answer, `timeout` seconds at most in all.
 
-        With `repeatable`, the request is sent again when the connection was lost before
+        With `cluster`, an agent of that cluster is asked, and nobody else can answer. With
+        `repeatable`, the request is sent again when the connection was lost before
         the answer came: only for what does no harm when it is carried out twice.
 
         Raises:
@@ -234,16 +239,23 @@ class Link:
         while True:
             await self.wait_connected(deadline - loop.time())
             try:
-                return await self._request(subject, payload, headers, deadline)
+                return await self._request(subject, payload, headers, deadline, cluster)
             except ConnectionLostError:
                 if not repeatable or loop.time() >= deadline:
                     raise
 
     async def _request(
-        self, subject: str, payload: bytes, headers: Mapping[str, str] | None, deadline: float
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str] | None,
+        deadline: float,
+        cluster: ClusterId | None,
     ) -> Msg:
-        with self._replies.expecting(subject) as expected:
+        with self._replies.expecting(subject, cluster) as expected:
             try:
+                if cluster is not None:
+                    await self._hear_agents()
                 await self.publish(subject, payload, reply=expected.reply, headers=headers)
                 async with asyncio.timeout_at(deadline):
                     message = await expected.answer
@@ -252,6 +264,18 @@ class Link:
         if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
             raise NobodyAnswersError(f"nobody answers on {subject}")
         return message
+
+    async def _hear_agents(self) -> None:
+        """Listen for agents' answers from now on; who asks no agents has no right to."""
+        if self._hears_agents:
+            return
+        self._hears_agents = True
+        try:
+            answers = subjects.all_answers(self._replies.asker)
+            await self.client.subscribe(answers, cb=self._replies.take)
+        except (nats_errors.Error, OSError) as error:
+            self._hears_agents = False
+            raise ConnectionLostError(words(error)) from error
 
     async def api(
         self, subject: str, request: Mapping[str, Any] | None = None, *, timeout: float = 5.0

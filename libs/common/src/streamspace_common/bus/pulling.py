@@ -2,7 +2,7 @@
 
 The vendor's `fetch` stalls with heartbeats and loses a request at a server restart, so
 the requests are made here. Each names how many messages there is room for and lives
-for ten seconds; the server beats every two seconds while one is open. What a
+for half a minute; the server beats every two seconds while one is open. What a
 request did not deliver is told when it ends (`Nats-Pending-Messages`), so `outstanding`
 is always the number of messages that may still arrive unasked. After a reconnect, or
 when the beat stops, everything outstanding is written off and asked for anew. Should
@@ -30,10 +30,7 @@ from streamspace_common.contracts.streams import Durable
 log = structlog.get_logger(__name__)
 
 _SECOND = 1_000_000_000
-_EXPIRES = 10.0
-"""Seconds. When a server takes a new token of the services' account, as at each enrolment of a
-cluster, answers to open requests of agents have no way back any more (nats-server 2.15.1).
-What such a request is given until it ends comes again only after `ack_wait`."""
+_EXPIRES = 30.0
 _HEARTBEAT = 2.0
 _SILENCE = 2 * _HEARTBEAT + 1.0
 _LONGEST_PAUSE = 2.0

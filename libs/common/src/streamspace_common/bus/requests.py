@@ -52,10 +52,16 @@ _VERSION = "1.0.0"
 
 
 async def call(
-    link: Link, subject: str, request: Contract, reply: type[Reply], *, timeout: float
+    link: Link,
+    subject: str,
+    request: Contract,
+    reply: type[Reply],
+    *,
+    timeout: float,
+    cluster: ClusterId | None = None,
 ) -> Reply:
-    """Ask on `subject` and read the answer; see `Bus.call`."""
-    answer = await call_unread(link, subject, request, timeout=timeout)
+    """Ask on `subject`, agents of `cluster` if any, and read the answer; see `Bus.call`."""
+    answer = await call_unread(link, subject, request, timeout=timeout, cluster=cluster)
     try:
         return reply.from_json(answer)
     except ValidationError as error:
@@ -65,11 +71,18 @@ async def call(
         ) from error
 
 
-async def call_unread(link: Link, subject: str, request: Contract, *, timeout: float) -> bytes:
+async def call_unread(
+    link: Link,
+    subject: str,
+    request: Contract,
+    *,
+    timeout: float,
+    cluster: ClusterId | None = None,
+) -> bytes:
     """Ask on `subject`; the answer's JSON as it came. See `Bus.call_unread`."""
     try:
         with span(f"call {_method(subject)}", Kind.CLIENT):
-            answer = await _ask(link, subject, request.to_json(), request_headers(), timeout)
+            answer = await _ask(link, subject, request.to_json(), timeout, cluster)
     except MessageTooLargeError as error:
         raise ProblemError.of(Code.PAYLOAD_TOO_LARGE, "Send less at once.") from error
     except BusUnavailableError as error:
@@ -93,14 +106,19 @@ class _Answer:
 
 
 async def _ask(
-    link: Link, subject: str, payload: bytes, headers: Mapping[str, str], timeout: float
+    link: Link, subject: str, payload: bytes, timeout: float, cluster: ClusterId | None
 ) -> _Answer:
+    headers = request_headers()
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout
     for pause in (*_INTEREST_PAUSES, None):
         try:
             message = await link.request(
-                subject, payload, headers=headers, timeout=max(0.001, deadline - loop.time())
+                subject,
+                payload,
+                headers=headers,
+                timeout=max(0.001, deadline - loop.time()),
+                cluster=cluster,
             )
         except NobodyAnswersError:
             if pause is None:

@@ -109,6 +109,7 @@ SERVICES: dict[str, Permissions] = {
             # To cut a stream when its session ends.
             *_READ_EVENTS,
         ),
+        subscribe=("ans.*.*.*",),
     ),
 }
 
@@ -161,10 +162,12 @@ def agent(cluster: ClusterId) -> Permissions:
             f"$JS.ACK.*.*.{COMMANDS.name}.{durable}.>",
             f"evt.{cluster}.session.*.*",
             f"hb.{cluster}.*",
+            f"ans.{cluster}.*.*",
         ),
         # `$SRV` lets operators discover agents; nobody but the control plane may ask there.
         subscribe=(f"_INBOX_{cluster}.>", f"rpc.{cluster}.>", "$SRV.>"),
         inbox=f"_INBOX_{cluster}",
+        responses=0,
     )
 
 
@@ -195,6 +198,8 @@ class Shared:
     subject: str
     many_answers: bool = False
     """A pull is answered with many messages, everything else with one."""
+    heard: bool = False
+    """Who imports it hears what is said there; everything else is for saying something."""
 
 
 def _shared(durable: str, cluster: str, credential: str) -> tuple[Shared, ...]:
@@ -205,6 +210,8 @@ def _shared(durable: str, cluster: str, credential: str) -> tuple[Shared, ...]:
         Shared("publish events", f"evt.{cluster}.session.*.*"),
         Shared("heartbeats", f"hb.{cluster}.*"),
         Shared("agents' credentials", credential),
+        Shared("requests to agents", f"rpc.{cluster}.*", heard=True),
+        Shared("answers of agents", f"ans.{cluster}.*.*"),
     )
 
 
@@ -215,8 +222,3 @@ CORE_EXPORTS = _shared("*", "*", AGENT_CREDENTIALS)
 def cluster_imports(cluster: ClusterId) -> tuple[Shared, ...]:
     """One cluster's part of it."""
     return _shared(agent_durable(cluster).name, cluster, agent_credential(cluster))
-
-
-def requests_to_agents(cluster: ClusterId) -> Shared:
-    """What a cluster lets the control plane have."""
-    return Shared("requests to agents", f"rpc.{cluster}.*")

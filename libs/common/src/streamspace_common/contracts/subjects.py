@@ -10,6 +10,7 @@
 | `svc.<service>.<method>` | requests between services |
 | `svc.<service>.<method>.<cluster>` | requests of a cluster's agents to a service |
 | `rpc.<cluster>.<method>` | requests to any live agent of a cluster |
+| `ans.<cluster>.<asker>.<request>` | its answers |
 
 A token that is not safe as a subject token is refused, never escaped: whoever
 builds a subject has made a slug first.
@@ -164,6 +165,15 @@ def service(name: str, method: str) -> Subject:
 
 def rpc(cluster: ClusterId, method: str) -> Subject:
     return Subject(f"rpc.{_cluster_token(cluster)}.{token(method)}")
+
+
+def answer(cluster: ClusterId, asker: str, request: str) -> Subject:
+    """Where a cluster's agent answers one request; the subject says who answers."""
+    return Subject(f"ans.{_cluster_token(cluster)}.{token(asker)}.{token(request)}")
+
+
+def all_answers(asker: str) -> Subject:
+    return Subject(f"ans.*.{token(asker)}.*")
 
 
 def of_cluster(service: str, method: str, cluster: ClusterId) -> Subject:

@@ -111,7 +111,11 @@ def _channels() -> Iterator[tuple[str, dict[str, Any]]]:
     for rpc in CLUSTER_METHODS:
         address = f"rpc.{{cluster}}.{rpc.name}"
         names = [rpc.request.TYPE, rpc.reply.TYPE]
-        yield f"agent.{rpc.name}", _channel(address, [*names, PROBLEM], None)
+        answered = "Answered on the request's reply subject, `ans.{cluster}.<asker>.<request>`."
+        yield (
+            f"agent.{rpc.name}",
+            {**_channel(address, [*names, PROBLEM], None), "description": answered},
+        )
 
 
 def _channel(
