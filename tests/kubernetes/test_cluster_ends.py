@@ -29,8 +29,7 @@ class Traces:
     """Where a cluster shows on this machine, each as lines that name it."""
 
     def __init__(self, host: machine.Machine) -> None:
-        self.cgroup, self.state = host.cgroup, str(host.state)
-        self.link = f"ss-{host.cgroup.rpartition('-')[2]}"
+        self.cgroup, self.state, self.link = host.cgroup, str(host.state), host.link
         self.network = Path(f"/proc/{host.pid}/ns/net").stat().st_ino
 
     def found(self) -> dict[str, list[str]]:

@@ -105,6 +105,11 @@ class Machine:
         """One that another process started."""
         return cls(state, json.loads((state / "machine.json").read_text())["cgroup"])
 
+    @property
+    def link(self) -> str:
+        """The interface out here by which it is connected with this machine, if it is."""
+        return _link(self.cgroup)
+
     def log(self, name: str) -> Path:
         return self.state / "logs" / f"{name}.log"
 
@@ -225,7 +230,15 @@ def remove_remains() -> None:
                 _remove(note.stem, state)
 
 
+def _link(cgroup: str) -> str:
+    # Names of interfaces may have 15 characters.
+    return f"ss-{cgroup.rpartition('-')[2]}"
+
+
 def _remove(cgroup: str, state: Path) -> None:
+    # It goes with the machine's network, but the kernel takes that away when it has the time.
+    link = ["ip", "link", "delete", _link(cgroup)]
+    subprocess.run(link, capture_output=True, check=False)
     for hierarchy in init.hierarchies():
         init.remove_cgroup(hierarchy / cgroup)
     shutil.rmtree(state, ignore_errors=True)

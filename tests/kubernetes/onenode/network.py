@@ -44,8 +44,7 @@ class Network:
 
 def join(machine: Machine) -> Network:
     """Choose a free block and connect the machine with this one by it."""
-    # Names of interfaces may have 15 characters.
-    link = f"ss-{machine.cgroup.rpartition('-')[2]}"
+    link = machine.link
     with cache.lock("network"):
         network = Network(_free_block())
         pid = str(machine.pid)
