@@ -25,6 +25,7 @@ for module in (
     "streamspace_common.web.metrics",
     "streamspace_gateway.live",
     "streamspace_session.metrics",
+    "streamspace_vnc_proxy.agent_ingress.metrics",
     "streamspace_vnc_proxy.metrics",
 ):
     importlib.import_module(module)

@@ -4,16 +4,19 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streamspace_common.runtime.supervisor import FatalError, Supervisor
+from streamspace_common.testing.waiting import eventually
 from streamspace_embedded import certificates
 from streamspace_embedded.ports import free_port
 from streamspace_vnc_proxy.agent_ingress.certificate import Certificate
@@ -85,6 +88,55 @@ async def test_what_is_behind_it_may_be_away(ingress: Running) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await connect(url(ingress, "/tunnels/one"), ssl=TRUST, proxy=None)
     assert refused.value.response.status_code == 502
+
+
+async def metric(ingress: Running, name: str, **labels: str) -> float:
+    """As Prometheus reads it."""
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        page = await client.get(f"http://127.0.0.1:{ingress.health_port}/metrics")
+    for family in text_string_to_metric_families(page.text):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    raise AssertionError(f"no {name}{labels}")
+
+
+async def test_operators_see_what_passes_and_what_is_refused(ingress: Running) -> None:
+    name = "streamspace_ingress_connections"
+    async with connect(url(ingress), ssl=TRUST, proxy=None) as connection:
+        await connection.recv()
+        assert await metric(ingress, name, to="bus") == 1
+        assert await metric(ingress, name, to="tunnels") == 0
+
+    async def none_left() -> bool:
+        return await metric(ingress, name, to="bus") == 0
+
+    await eventually(none_left)
+    refused = "streamspace_ingress_refused_total"
+    before = {
+        reason: await metric(ingress, refused, reason=reason)
+        for reason in ("unknown", "unreachable", "upgrade")
+    }
+    for path in ("/tunnels/one", "/nothing", "/nothing"):
+        with pytest.raises(InvalidStatus):
+            await connect(url(ingress, path), ssl=TRUST, proxy=None)
+    async with httpx2.AsyncClient(trust_env=False, verify=TRUST) as client:
+        assert (await client.get(f"https://localhost:{ingress.port}/bus")).status_code == 426
+    grown = {"unknown": 2, "unreachable": 1, "upgrade": 1}
+    for reason, by in grown.items():
+        assert await metric(ingress, refused, reason=reason) == before[reason] + by
+
+
+async def test_operators_see_when_the_certificate_ends(ingress: Running, tmp_path: Path) -> None:
+    name = "streamspace_ingress_certificate_expiry_timestamp_seconds"
+    lifetime = certificates.SERVER_LIFETIME
+    assert await metric(ingress, name) == int((NOW + lifetime).timestamp())
+    later = NOW + timedelta(days=10)
+    pair = certificates.new_server(AUTHORITY, ["localhost"], later)
+    (tmp_path / "tls.key").write_text(pair.key)
+    (tmp_path / "tls.crt").write_text(pair.certificate)
+    ingress.certificate.look()
+    assert await metric(ingress, name) == int((later + lifetime).timestamp())
 
 
 async def test_a_newer_certificate_is_taken_up_and_open_connections_stay(

@@ -1,6 +1,7 @@
 """What the agents' ingress makes of a request."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -24,7 +25,9 @@ class Noted(HandOvers):
         super().__init__()
         self.taken: list[tuple[bytes, str, int]] = []
 
-    def take(self, transport: asyncio.Transport, data: bytes, host: str, port: int) -> None:
+    def take(
+        self, transport: asyncio.Transport, data: bytes, host: str, port: int, **_watched: Any
+    ) -> None:
         self.taken.append((data, host, port))
 
 

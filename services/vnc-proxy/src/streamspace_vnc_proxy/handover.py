@@ -7,6 +7,9 @@ ingress hands on all of its connections. The extra hop costs about as much as an
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from streamspace_common.relay.pump import Pump
 from streamspace_common.relay.stream import adopt, connect_stream
@@ -34,8 +37,21 @@ class HandOvers:
         """End all pipes: their viewers, at other replicas, reconnect."""
         await self._tasks.finish(0)
 
-    def take(self, transport: asyncio.Transport, data: bytes, host: str, port: int) -> None:
-        """Carry on with `transport` at the peer, which is sent `data` first."""
+    def take(
+        self,
+        transport: asyncio.Transport,
+        data: bytes,
+        host: str,
+        port: int,
+        *,
+        while_open: AbstractContextManager[Any] | None = None,
+        on_unreachable: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Carry on with `transport` at the peer, which is sent `data` first.
+
+        `while_open` is entered for as long as the pipe is there; `on_unreachable` is called in
+        its place when the peer cannot be reached.
+        """
         leg = adopt(transport)
 
         async def pipe() -> None:
@@ -43,12 +59,14 @@ class HandOvers:
                 peer = await connect_stream((host, port), timeout=CONNECT_TIMEOUT)
             except OSError as error:
                 log.warning("peer unreachable", host=host, port=port, error=str(error))
+                on_unreachable()
                 leg.write(Answer.problem(502, "What this leads to is not reachable.").to_bytes())
                 leg.close()
                 return
             try:
-                peer.write(data)
-                await Pump(leg, peer).wait_ended()
+                with while_open or nullcontext():
+                    peer.write(data)
+                    await Pump(leg, peer).wait_ended()
             finally:
                 leg.close()
                 peer.close()

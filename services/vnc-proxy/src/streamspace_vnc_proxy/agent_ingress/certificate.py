@@ -4,8 +4,11 @@ import asyncio
 import ssl
 from pathlib import Path
 
+from cryptography import x509
+
 from streamspace_common.runtime.logging import get_logger
 from streamspace_common.runtime.supervisor import FatalError
+from streamspace_vnc_proxy.agent_ingress.metrics import CERTIFICATE_ENDS
 
 log = get_logger(__name__)
 
@@ -31,6 +34,7 @@ class Certificate:
         self._look_every = look_every
         self._stamp = self._now()
         self.context = self._read()
+        CERTIFICATE_ENDS.set(self._ends())
 
     async def keep_fresh(self) -> None:
         """Take up what the files hold whenever they change; for ever.
@@ -50,6 +54,7 @@ class Certificate:
             # Apart first: half of a new pair must not end up beside half of the old one.
             self._read()
             self.context.load_cert_chain(*self._files)
+            CERTIFICATE_ENDS.set(self._ends())
         except FatalError as error:
             # One file is there and the other not yet, or somebody made a mistake.
             log.warning("the certificate has changed and is no good", error=str(error))
@@ -62,6 +67,19 @@ class Certificate:
             return tuple((found.st_mtime_ns, found.st_ino) for found in map(Path.stat, self._files))
         except OSError:
             return ()
+
+    def _ends(self) -> float:
+        """Unix time of the end of its first certificate, which is its own.
+
+        Raises:
+            FatalError: the file is gone, or was exchanged for something else just now.
+        """
+        try:
+            return x509.load_pem_x509_certificate(
+                self._files[0].read_bytes()
+            ).not_valid_after_utc.timestamp()
+        except (OSError, ValueError) as error:
+            raise FatalError(f"The certificate {self._files[0]} cannot be read.") from error
 
     def _read(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

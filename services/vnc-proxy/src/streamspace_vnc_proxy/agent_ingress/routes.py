@@ -8,6 +8,7 @@
 """
 
 from streamspace_common.contracts.problems import Code
+from streamspace_vnc_proxy.agent_ingress import metrics
 from streamspace_vnc_proxy.front import Answer, HandOver, Outcome
 from streamspace_vnc_proxy.handover import HandOvers
 from streamspace_vnc_proxy.http_head import RequestHead, check_upgrade
@@ -35,20 +36,26 @@ class IngressRouter:
     def __call__(self, head: RequestHead, peer: str) -> Outcome:
         match head.path.split("/"):
             case ["", "bus"]:
-                address = self._bus
+                to, address = metrics.BUS, self._bus
             case ["", "tunnels", _]:
-                address = self._relay
+                to, address = metrics.TUNNELS, self._relay
             case _:
+                metrics.REFUSED.labels(metrics.UNKNOWN).inc()
                 return Answer.problem(
                     404, "Agents connect here, to /bus and /tunnels/<tunnel>.", Code.NOT_FOUND
                 )
         if not head.wants_websocket:
+            metrics.REFUSED.labels(metrics.NO_UPGRADE).inc()
             return Answer.problem(426, "Come with a WebSocket upgrade.")
         check_upgrade(head)
         beginning = readdressed(head, address, peer)
         return HandOver(
             lambda transport, data: self._hand_overs.take(
-                transport, beginning + data[len(head.raw) :], *address
+                transport,
+                beginning + data[len(head.raw) :],
+                *address,
+                while_open=metrics.CONNECTIONS.labels(to).track_inprogress(),
+                on_unreachable=metrics.REFUSED.labels(metrics.UNREACHABLE).inc,
             )
         )
 
