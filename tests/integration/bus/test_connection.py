@@ -1,6 +1,7 @@
 """One connection's life: late servers, hanging servers, leaving."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,30 @@ async def test_several_addresses_of_one_cluster_may_be_given(
         bus = await Bus.connect(f"{absent}, {nats_server.url}", name="test")
     assert bus.connected
     await bus.close()
+
+
+async def test_closing_ends_an_attempt_to_reconnect_that_does_not_hear_of_it_at_once(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server answers in the instant in which the attempt is cancelled."""
+    bus = await Bus.connect(nats_server.url, name="test")
+    attempts: list[asyncio.Task[None] | None] = []
+    given_up = asyncio.Event()
+
+    async def answered_just_then() -> None:
+        attempts.append(asyncio.current_task())
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        given_up.set()
+
+    monkeypatch.setattr(bus.link.client, "_process_connect_init", answered_just_then)
+    nats_server.restart(kill=True)
+    await eventually(lambda: attempts)
+    await bus.close()
+    assert given_up.is_set()
+    assert attempts[0] is not None
+    assert attempts[0].done()
+    assert not bus.connected
 
 
 async def test_closing_amid_an_outage_leaves_nothing_behind(nats_server: NatsServer) -> None:

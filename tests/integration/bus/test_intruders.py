@@ -94,8 +94,9 @@ def standing(rights: bool) -> frozenset[Defence]:
 
 
 async def answered(bus: Bus, subject: str) -> bool:
+    asked = LAB if subject.startswith("rpc.") else None
     with suppress(BusError):
-        answer = await bus.link.request(subject, b"{}", timeout=5)
+        answer = await bus.link.request(subject, b"{}", timeout=5, cluster=asked)
         return b'"error"' not in answer.data
     return False
 

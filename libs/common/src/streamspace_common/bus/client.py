@@ -1,4 +1,4 @@
-"""The vendor's client, mended in four places, and with what a stream read by the million needs.
+"""The vendor's client, mended in five places, and with what a stream read by the million needs.
 
 It looks at each character of each header's name; with our dozen headers that is half of the
 time it takes to read a message. It takes a message apart with one pattern after another, and
@@ -11,7 +11,9 @@ read, which ends the reading: the client then hears nothing, and says that it is
 until its own pings are missed most of a minute later.
 
 Its end fails in the middle, and leaves its tasks behind, when something is left to be sent over
-a connection that has just broken.
+a connection that has just broken. And it cancels an attempt to reconnect once, which counts for
+nothing when the server answers in that instant (`asyncio.wait_for` of Python 3.11 returns the
+answer instead): the attempt would go on, and connect somebody who has left.
 
 It closes for good when the server ends a connection for a reason, such as a credential that
 has expired or was revoked. That is right for a service, whose credential a person renews. An
@@ -20,6 +22,7 @@ an account's signing key is replaced, the reason that its users are given first 
 theirs, which is none any more.)
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 _MESSAGE, _WITH_REPLY = b"HMSG ", 6
 """`HMSG <subject> <subscription> [reply] <size of headers> <size of all>`."""
+_TOLD_AGAIN = 0.05
+"""Seconds."""
 _BLANK = " \t\r\n\x0b\x0c"
 _REFUSALS = (
     "authorization violation",
@@ -140,6 +145,7 @@ class Client(VendorClient):
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         if not self.is_closed:
             await self._send_pending()
+            await self._end_attempt()
         await super()._close(status, do_cbs)
 
     async def _send_pending(self) -> None:
@@ -152,6 +158,15 @@ class Client(VendorClient):
             await self._transport.drain()  # type: ignore[no-untyped-call]
         except OSError as error:
             log.debug("bus.not_sent", error=str(error))
+
+    async def _end_attempt(self) -> None:
+        """Reconnect no more, however often the attempt has to be told."""
+        attempt = self._reconnection_task
+        if attempt is None or attempt is asyncio.current_task():
+            return
+        while not attempt.done():
+            attempt.cancel()
+            await asyncio.wait({attempt}, timeout=_TOLD_AGAIN)
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
