@@ -24,10 +24,12 @@ from streamspace_agent.reports import Reporter
 from streamspace_common.bus import ApiError, Bus, BusError, Identity
 from streamspace_common.bus.credentials import Issuer, mint_user
 from streamspace_common.bus.signing import KeyKind, new_seed
+from streamspace_common.contracts.clusters import OpenTunnel, TunnelOpened
 from streamspace_common.contracts.commands import StopSession
 from streamspace_common.contracts.identity import system_actor
 from streamspace_common.contracts.ids import ClusterId, SessionId, new_command_id
-from streamspace_common.contracts.requests import AuthMethods, Empty, KeySet
+from streamspace_common.contracts.problems import ProblemError
+from streamspace_common.contracts.requests import AgentMethods, AuthMethods, Empty, KeySet
 from streamspace_common.contracts.streams import COMMANDS, EVENTS, agent_durable
 from streamspace_common.contracts.subjects import command
 from streamspace_common.testing.waiting import eventually
@@ -344,15 +346,25 @@ async def answer_for_them(world: World) -> None:
 
     await victim.link.client.subscribe(f"rpc.{OTHER}.open_tunnel", cb=hear)
     await victim.link.flush()
-    asking = asyncio.create_task(
-        asker.link.request(f"rpc.{OTHER}.open_tunnel", b"", timeout=2, cluster=OTHER)
+    request = OpenTunnel(
+        tunnel_id="t",
+        secret="s",
+        dial_url="ws://127.0.0.1:1",
+        session_id=SESSION,
+        port=5900,
+        deadline=datetime.now(UTC),
     )
-    reply = await asked.get()
-    await world.say(reply, b"forged")
+    forged = TunnelOpened(tunnel_id="t", instance="forged").to_json()
+    asking = asyncio.create_task(
+        asker.call_cluster(AgentMethods.OPEN_TUNNEL, OTHER, request, timeout=3)
+    )
+    async with asyncio.timeout(20):
+        reply = await asked.get()
+    await world.say(reply, forged)
     # What the attacker may say, in case that nobody looks who it is that answers.
-    await world.say(reply.replace(f".{OTHER}.", f".{LAB}."), b"forged")
-    with suppress(BusError):
-        world.heard.append((await asking).data)
+    await world.say(reply.replace(f".{OTHER}.", f".{LAB}."), forged)
+    with suppress(ProblemError):
+        world.heard.append((await asking).to_json())
 
 
 async def something_was_heard(world: World) -> bool:
